@@ -1,0 +1,1 @@
+"""tacit teaches a small language model to reason, and then to reason silently."""

@@ -1,0 +1,1 @@
+"""Answering questions, exact match, speed, statistics."""

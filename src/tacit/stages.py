@@ -1,0 +1,297 @@
+"""Stages: how much of the chain of thought is removed at an optimizer step, and the removal itself.
+
+A stage answers four questions. What of the trace is *kept*: `Removal`. What stands *in place* of what is not: nothing,
+`cut` closes the gap. What the *targets* are: the gold tokens, `cut` makes the labels. *When* the next stage begins: the
+schedules.
+
+Stepwise Internalization (arXiv 2405.14838, section 3) at iteration t, with T iterations an epoch and Delta tokens an
+epoch: `s(t) = floor(Delta t / T)` tokens are removed, plus a random offset o with `P(o) ~ exp(-lambda o)` per example
+("removal smoothing").
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from tacit.rendering import Renderings
+
+# --- when: schedules -------------------------------------------------------------------------------------------------
+
+
+class Schedule(Protocol):
+    """Optimizer step -> how much is removed. `total` is the longest chain: everything."""
+
+    total: int
+
+    def removed(self, step: int) -> int:
+        """How many tokens (or steps) are removed at optimizer step `step`, 0 <= removed <= total. Called once a step,
+        in order."""
+        ...
+
+    def smoothed(self, step: int) -> bool:
+        """Whether removal smoothing acts at this step."""
+        ...
+
+    def observe(self, step: int, loss: float) -> None:
+        """Takes note of the mean training loss of an earlier step."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has to be saved for an exact resume; empty for a pure function of the step."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a saved state."""
+        ...
+
+
+class Stateless:
+    """The part of a schedule that a pure function of the step leaves empty."""
+
+    def smoothed(self, step: int) -> bool:
+        return True
+
+    def observe(self, step: int, loss: float) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class ConstantSchedule(Stateless):
+    """The same removal all along: 0 is explicit CoT, `total` is No CoT."""
+
+    total: int
+    amount: int
+
+    def removed(self, step: int) -> int:
+        return min(self.amount, self.total)
+
+    def smoothed(self, step: int) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class LinearSchedule(Stateless):
+    """The paper's schedule: `s(t) = start + floor(Delta t / T)`.
+
+    Args:
+        total (`int`): The longest chain.
+        per_epoch (`float`): Delta, removed an epoch.
+        steps_per_epoch (`int`): T, in optimizer steps.
+        start (`int`): Removed from the first step on.
+        explicit_steps (`int`): Steps before t begins to count; without smoothing.
+        remove_all_after (`float`): b_max: from this s on, everything is removed.
+    """
+
+    total: int
+    per_epoch: float
+    steps_per_epoch: int
+    start: int = 0
+    explicit_steps: int = 0
+    remove_all_after: float = math.inf
+
+    def removed(self, step: int) -> int:
+        t = max(0, step - self.explicit_steps)
+        s = self.start + math.floor(self.per_epoch * t / self.steps_per_epoch)
+        return self.total if s >= self.remove_all_after else min(s, self.total)
+
+    def smoothed(self, step: int) -> bool:
+        return step >= self.explicit_steps
+
+
+@dataclass
+class AdaptiveSchedule:
+    """The next removal waits until the loss has recovered relative to before, or patience is used up.
+
+    Within a stage the training loss is smoothed exponentially (time constant `window` steps). It has recovered when it
+    is at most `tolerance` times its value at the end of the previous stage, plus `slack`. The explicit stage has no
+    stage before it: it ends when the loss is at most `slack`, or after `explicit_patience` steps.
+
+    Args:
+        total (`int`): The longest chain.
+        chunk (`int`): Removed at a time.
+        tolerance, slack (`float`): The gate, as above; `slack` in nats per token.
+        min_steps, patience (`int`): The shortest and the longest stage, in optimizer steps.
+        explicit_patience (`int`): The longest first stage.
+        start (`int`): Removed from the first step on.
+        remove_all_after (`float`): b_max: from this removal on, everything is removed.
+        window (`int`): Of the smoothing.
+    """
+
+    total: int
+    chunk: int = 1
+    tolerance: float = 1.1
+    slack: float = 0.05
+    min_steps: int = 30
+    patience: int = 500
+    explicit_patience: int = 2000
+    start: int = 0
+    remove_all_after: float = math.inf
+    window: int = 10
+
+    def __post_init__(self) -> None:
+        self.current = self._clamp(self.start)
+        self.stage_start = 0
+        self.loss: float | None = None
+        self.reference: float | None = None
+
+    def _clamp(self, amount: int) -> int:
+        return self.total if amount >= self.remove_all_after else min(amount, self.total)
+
+    def removed(self, step: int) -> int:
+        if self.current < self.total and self._due(step - self.stage_start):
+            self.current = self._clamp(self.current + self.chunk)
+            self.stage_start = step
+            self.reference, self.loss = self.loss, None
+        return self.current
+
+    def _due(self, elapsed: int) -> bool:
+        first = self.reference is None
+        if elapsed >= (self.explicit_patience if first else self.patience):
+            return True
+        if elapsed < self.min_steps or self.loss is None:
+            return False
+        return self.loss <= self.slack + (0.0 if first else self.tolerance * self.reference)
+
+    def smoothed(self, step: int) -> bool:
+        return True
+
+    def observe(self, step: int, loss: float) -> None:
+        if step < self.stage_start:  # the reading of a step before the removal arrives after it
+            return
+        weight = 1 / self.window
+        self.loss = loss if self.loss is None else (1 - weight) * self.loss + weight * loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {k: getattr(self, k) for k in ("current", "stage_start", "loss", "reference")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for key in self.state_dict():
+            setattr(self, key, state[key])
+
+
+# --- what is kept: removal -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Which part of a chain goes when `removed` of it are to go.
+
+    Args:
+        unit (`"token"` or `"step"`): What `removed` counts.
+        side (`"left"` or `"right"`): From which end of the chain.
+        smoothing (`float`): lambda; `inf` is off.
+        seed (`int`): Of the random offsets.
+    """
+
+    unit: Literal["token", "step"] = "token"
+    side: Literal["left", "right"] = "left"
+    smoothing: float = math.inf
+    seed: int = 0
+
+    def total(self, rendered: Renderings) -> int:
+        """The longest chain, in units."""
+        return int((rendered.chain_lengths if self.unit == "token" else rendered.step_counts).max())
+
+    def offsets(self, step: int, examples: np.ndarray) -> np.ndarray:
+        """o, the random extra removal of each example: `P(o) = (1 - exp(-lambda)) exp(-lambda o)`.
+
+        A function of (seed, step, example) alone: neither accumulation, nor the number of processes, nor a resume
+        changes it.
+        """
+        if math.isinf(self.smoothing):
+            return np.zeros(len(examples), dtype=np.int64)
+        uniform = (_hash(self.seed, step, examples) >> np.uint64(11)) * 2.0**-53
+        return np.floor(-np.log1p(-uniform) / self.smoothing).astype(np.int64)
+
+    def spans(
+        self, rendered: Renderings, examples: np.ndarray, removed: np.ndarray | int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Start and length, in tokens of its sequence, of what is removed from each example.
+
+        Args:
+            examples (`np.ndarray` of shape (B,)): Indices into `rendered`.
+            removed (`int` or `np.ndarray` of shape (B,)): In units; what exceeds a chain is ignored.
+
+        Returns:
+            Two arrays of shape (B,), int64.
+        """
+        first = rendered.prompt_lengths[examples]
+        chain = rendered.chain_lengths[examples]
+        if self.unit == "token":
+            length = np.minimum(removed, chain)
+        else:
+            steps = rendered.step_counts[examples]
+            count = np.minimum(removed, steps)
+            border = rendered.start_offsets[examples] + (count if self.side == "left" else steps - count)
+            length = rendered.starts[border] - first
+            if self.side == "right":
+                length = chain - length
+        start = first if self.side == "left" else first + chain - length
+        return start, length.astype(np.int64)
+
+
+def _hash(seed: int, step: int, examples: np.ndarray) -> np.ndarray:
+    """64 well-mixed bits for each (seed, step, example): SplitMix64 over the three, vectorised."""
+    mixed = np.asarray(examples, dtype=np.uint64)
+    for key in (step, seed):
+        mixed = _splitmix(mixed + np.uint64(key * 0x9E3779B97F4A7C15 % 2**64))
+    return mixed
+
+
+def _splitmix(x: np.ndarray) -> np.ndarray:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+# --- in its place, and the targets -----------------------------------------------------------------------------------
+
+IGNORED = -100
+
+
+class Batcher:
+    """Gathers shortened batches from renderings: one `gather` per batch, on the device that holds the ids.
+
+    Args:
+        rendered (`Renderings`): The sequences.
+        pad_id (`int`): Written after the end of shorter sequences; never a target, never attended to.
+        device: Where the batches live.
+    """
+
+    def __init__(self, rendered: Renderings, pad_id: int, device: torch.device | str = "cpu") -> None:
+        self.rendered = rendered
+        self.pad_id = pad_id
+        self.device = torch.device(device)
+        self.ids = torch.from_numpy(rendered.ids).to(self.device)
+
+    def cut(self, examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, torch.Tensor]:
+        """The batch of these examples without the span that `Removal.spans` names.
+
+        Returns:
+            `input_ids`, `attention_mask` and `labels`, int64 of shape (B, longest): padded on the right; labels are
+            -100 on the prompt and on padding.
+        """
+        rendered = self.rendered
+        kept = rendered.lengths[examples] - length
+        base, begin, gap, prompt, kept_lengths = torch.from_numpy(
+            np.stack([rendered.offsets[examples], start, length, rendered.prompt_lengths[examples], kept])
+        ).to(self.device, non_blocking=True)[:, :, None]
+        position = torch.arange(int(kept.max()), device=self.device)
+        real = position < kept_lengths
+        source = (base + position + gap * (position >= begin)).masked_fill(~real, 0)
+        ids = self.ids[source].long().masked_fill(~real, self.pad_id)
+        labels = ids.masked_fill(~real | (position < prompt), IGNORED)
+        return {"input_ids": ids, "attention_mask": real.long(), "labels": labels}

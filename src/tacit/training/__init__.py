@@ -1,0 +1,1 @@
+"""The Trainer subclasses, one file per method that needs one."""

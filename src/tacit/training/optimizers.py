@@ -1,0 +1,83 @@
+"""Muon for the hidden matrices with AdamW on the rest, as one optimizer that any Trainer can hold.
+
+Muon (Jordan et al., 2024) orthogonalises the momentum of each matrix; embeddings, vocabulary head, biases and norms
+stay with AdamW. Updates are scaled to AdamW's root mean square (arXiv 2502.16982), so that one learning rate serves
+both, and a matrix and its transpose (GPT-2 stores [in, out]) are treated alike.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The trainable matrices inside the layers: neither embeddings nor the vocabulary head."""
+    outer: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            outer.update(id(p) for p in module.parameters())
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    if isinstance(head, nn.Module):
+        outer.update(id(p) for p in head.parameters())
+    return [p for p in model.parameters() if p.requires_grad and p.ndim == 2 and id(p) not in outer]
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """`torch.optim.Muon` and `torch.optim.AdamW` behind one `param_groups` and one `state`.
+
+    Args:
+        model (`nn.Module`): Whose trainable parameters are optimized.
+        lr (`float`): Learning rate of both.
+        weight_decay (`float`): Of the hidden matrices, both decoupled.
+        betas (`tuple[float, float]`), eps (`float`): AdamW's.
+        momentum (`float`): Muon's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        momentum: float = 0.95,
+    ) -> None:
+        matrices = hidden_matrices(model)
+        chosen = set(map(id, matrices))
+        rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+        muon = torch.optim.Muon(
+            matrices, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
+        )
+        adamw = torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=betas, eps=eps, fused=True)
+        self.parts = (muon, adamw)
+        super().__init__([*muon.param_groups, *adamw.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """One state and one list of groups for the parts and for whoever reads, clears or loads them here."""
+        muon, adamw = self.parts
+        for part in self.parts:
+            part.state = self.state
+        muon.param_groups, adamw.param_groups = self.param_groups[:1], self.param_groups[1:]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        if not isinstance(self.state, defaultdict):
+            self.state = defaultdict(dict, self.state)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # ty: ignore[incompatible-method-override]
+        """One step of both."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
