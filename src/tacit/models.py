@@ -125,7 +125,7 @@ def from_config(
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id to pad with: pads are masked by length, never by id, so end of sequence serves where there is no other."""
+    """The id to pad with. Pads are masked by length, never by id, so end of sequence serves where there is none."""
     return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
 

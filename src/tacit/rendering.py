@@ -12,9 +12,9 @@ Usage: `rendered = render(traces, tokenizer)`; `rendered[0].ids`, `rendered[0].s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -120,13 +120,13 @@ class Renderings(Sequence):
         step_counts (`np.ndarray` of shape (N,), int64): Steps of each trace.
     """
 
-    def __init__(self, sequences: Sequence[np.ndarray], starts: Sequence[np.ndarray]) -> None:
-        self.ids = np.concatenate(sequences).astype(np.int32)
-        self.starts = np.concatenate(starts).astype(np.int32)
-        self.lengths = np.array([len(ids) for ids in sequences], dtype=np.int64)
-        self.step_counts = np.array([len(s) - 1 for s in starts], dtype=np.int64)
-        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
-        self.start_offsets = np.concatenate([[0], np.cumsum(self.step_counts + 1)])
+    def __init__(self, ids: np.ndarray, lengths: np.ndarray, starts: np.ndarray, step_counts: np.ndarray) -> None:
+        self.ids = ids.astype(np.int32)
+        self.starts = starts.astype(np.int32)
+        self.lengths = lengths.astype(np.int64)
+        self.step_counts = step_counts.astype(np.int64)
+        self.offsets = _offsets(self.lengths)
+        self.start_offsets = _offsets(self.step_counts + 1)
         self.prompt_lengths = self.starts[self.start_offsets[:-1]].astype(np.int64)
         self.chain_lengths = self.starts[self.start_offsets[1:] - 1] - self.prompt_lengths
 
@@ -145,10 +145,20 @@ class Renderings(Sequence):
     def select(self, keep: np.ndarray) -> Renderings:
         """The sequences at these indices."""
         chosen = [self[int(index)] for index in keep]
-        return Renderings([one.ids for one in chosen], [one.starts for one in chosen])
+        return Renderings(
+            np.concatenate([one.ids for one in chosen]),
+            self.lengths[keep],
+            np.concatenate([one.starts for one in chosen]),
+            self.step_counts[keep],
+        )
 
 
-CHUNK = 10_000
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+CHUNK = 20_000
+WHITE_SPACE = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
 
 
 def render(
@@ -174,71 +184,109 @@ def render(
         raise TacitError(f"{type(tokenizer).__name__} gives no character offsets; tacit needs a fast tokenizer")
     if tokenizer.eos_token_id is None:
         raise TacitError("the tokenizer has no end-of-sequence token")
-    sequences, starts = [], []
-    for first in range(0, len(traces), CHUNK):
-        chunk = traces[first : first + CHUNK]
-        written = [template.write(trace) for trace in chunk]
-        encoded = _encode(tokenizer, [text for text, _ in written])
-        prompts = _encode(tokenizer, [template.write_prompt(trace.question) for trace in chunk])
-        for trace, (text, bounds), whole, prompt in zip(chunk, written, encoded, prompts, strict=True):
-            try:
-                ids, begins = _segment(text, bounds, whole, tokenizer)
-                alone = _strip_special(prompt)[0]
-                if not np.array_equal(alone, ids[: begins[0]]):
-                    raise TacitError("the tokenizer writes the prompt differently on its own than before the answer")
-            except TacitError as error:
-                raise TacitError(f"trace {trace.id} ({trace.question[:60]!r}): {error}") from None
-            sequences.append(np.append(ids, tokenizer.eos_token_id))
-            starts.append(begins)
-    return Renderings(sequences, starts)
+    chunks = [_render(traces[at : at + CHUNK], tokenizer, template) for at in range(0, len(traces), CHUNK)]
+    return Renderings(*map(np.concatenate, zip(*chunks, strict=True)))
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Any]:
-    encoded = tokenizer(texts, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    return encoded.encodings
+class _Tokens:
+    """The tokens of many texts in flat arrays, special tokens at both ends set apart.
+
+    `ids`, `begin`, `end` have one entry a token; `begin` and `end` count characters of all texts joined together.
+    `counts` and `opening` have one entry a text: its tokens, and the special tokens before them.
+    """
+
+    def __init__(self, texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
+        encodings = tokenizer(texts, verbose=False).encodings
+        assert encodings is not None  # a fast tokenizer gives them
+        ids = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        special = np.concatenate([np.array(encoding.special_tokens_mask, dtype=bool) for encoding in encodings])
+        spans = np.concatenate([np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2) for encoding in encodings])
+        text_of = np.repeat(np.arange(len(texts)), [len(one) for one in ids])
+        first_of = np.repeat(_offsets(np.array([len(one) for one in ids]))[:-1], [len(one) for one in ids])
+        self.base = _offsets(np.array([len(text) for text in texts]))
+        self.counts = np.bincount(text_of[~special], minlength=len(texts))
+        flat = np.concatenate(ids)
+        # Special tokens at the front of a text; those behind it (an end of sequence) are dropped.
+        front = special & (np.cumsum(~special) - np.cumsum(~special)[first_of] + ~special[first_of] == 0)
+        self.opening = np.bincount(text_of[front], minlength=len(texts))
+        self.opening_ids = flat[front]
+        self.ids = flat[~special]
+        self.text_of = text_of[~special]
+        self.begin = spans[~special, 0] + self.base[self.text_of]
+        self.end = spans[~special, 1] + self.base[self.text_of]
 
 
-def _strip_special(encoding: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    """Ids and character offsets without the special tokens at the end, and how many special tokens open them."""
-    special = np.array(encoding.special_tokens_mask, dtype=bool)
-    ids, offsets = np.array(encoding.ids, dtype=np.int32), np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-    real = np.flatnonzero(~special)
-    first, last = (int(real[0]), int(real[-1])) if len(real) else (len(ids), len(ids) - 1)
-    return ids[: last + 1], offsets[: last + 1], first
+def _render(traces: list[Trace], tokenizer: PreTrainedTokenizerBase, template: Template) -> tuple[np.ndarray, ...]:
+    """`Renderings`' four arrays for a part of the traces; everything at once, in flat arrays."""
+    written = [template.write(trace) for trace in traces]
+    texts = [text for text, _ in written]
+    whole = _Tokens(texts, tokenizer)
+    prompts = _Tokens([template.write_prompt(trace.question) for trace in traces], tokenizer)
+    joined = "".join(texts)
+    characters = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    visible = _offsets(~np.isin(characters, WHITE_SPACE))  # visible[b] - visible[a]: characters in joined[a:b] to see
 
+    def refuse(bad: np.ndarray, text_of: np.ndarray, problem: Callable[[int], str]) -> None:
+        if bad.any():
+            at = int(np.argmax(bad))
+            trace = traces[text_of[at]]
+            raise TacitError(f"trace {trace.id} ({trace.question[:60]!r}): {problem(at)}")
 
-def _segment(
-    text: str, bounds: list[int], encoding: Any, tokenizer: PreTrainedTokenizerBase
-) -> tuple[np.ndarray, np.ndarray]:
-    ids, offsets, opening = _strip_special(encoding)
-    begin, end = offsets[opening:].T
-    unknown = tokenizer.unk_token_id
-    if (
-        unknown is not None
-        and unknown != tokenizer.eos_token_id
-        and (hit := np.flatnonzero(ids[opening:] == unknown)).size
-    ):
-        raise TacitError(f"the tokenizer cannot represent {text[begin[hit[0]] : end[hit[0]]]!r}")
-    inside = np.isin(ids[opening:], tokenizer.all_special_ids)
-    if inside.any():
-        at = int(np.flatnonzero(inside)[0])
-        raise TacitError(f"the text holds the special token {text[begin[at] : end[at]]!r}")
-    # Characters between two tokens (and before the first, after the last) that are not white space were dropped.
-    reached = np.concatenate([[0], np.maximum.accumulate(end)])
-    following = np.append(begin, len(text))
-    for gap in np.flatnonzero(following > reached):
-        if lost := text[reached[gap] : following[gap]].strip():
-            raise TacitError(f"the tokenizer cannot represent {lost!r}")
-    starts = np.searchsorted(end, bounds, side="right")
-    for which, (at, bound) in enumerate(zip(starts, bounds, strict=True)):
-        if at < len(ids) - opening and begin[at] < bound and text[begin[at] : bound].strip():
-            if text[bound : end[at]].strip():
-                raise TacitError(
-                    f"the token {text[begin[at] : end[at]]!r} reaches over the start of segment {which + 1} "
-                    "(choose another separator or prompt template)"
-                )
-            starts[which] += 1  # a token that took the white space after its own segment
-    return ids, (starts + opening).astype(np.int32)
+    def token(at: int) -> str:
+        return repr(joined[whole.begin[at] : whole.end[at]])
+
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id:
+        unknown = whole.ids == tokenizer.unk_token_id
+        refuse(unknown, whole.text_of, lambda at: f"the tokenizer cannot represent {token(at)}")
+    inside = np.isin(whole.ids, tokenizer.all_special_ids)
+    refuse(inside, whole.text_of, lambda at: f"the text holds the special token {token(at)}")
+    # Characters between two tokens that are not white space were dropped by the tokenizer's normalisation.
+    reached = np.concatenate([[0], whole.end])
+    following = np.concatenate([whole.begin, [len(joined)]])
+    lost = visible[np.maximum(following, reached)] > visible[reached]
+    refuse(
+        lost,
+        np.append(whole.text_of, len(traces) - 1),
+        lambda at: f"the tokenizer cannot represent {joined[reached[at] : following[at]].strip()!r}",
+    )
+
+    segments = np.array([len(starts) for _, starts in written])
+    trace_of = np.repeat(np.arange(len(traces)), segments)
+    bounds = np.concatenate([starts for _, starts in written]) + whole.base[trace_of]
+    starts = np.searchsorted(whole.end, bounds, side="right")
+    early = visible[bounds] > visible[np.minimum(whole.begin[starts], bounds)]
+    refuse(
+        early & (visible[whole.end[starts]] > visible[bounds]),
+        trace_of,
+        lambda at: (
+            f"the token {token(int(starts[at]))} reaches over the border of two segments; "
+            "choose another separator or prompt template"
+        ),
+    )
+    starts += early  # a token that only took the white space behind its own segment
+
+    token_base = _offsets(whole.counts)[:-1]
+    starts -= token_base[trace_of]
+    prompt_lengths = starts[_offsets(segments)[:-1]]
+    same = prompts.counts == prompt_lengths
+    if same.all():
+        source = np.arange(prompt_lengths.sum()) + np.repeat(
+            token_base - _offsets(prompt_lengths)[:-1], prompt_lengths
+        )
+        same = np.bincount(prompts.text_of[whole.ids[source] != prompts.ids], minlength=len(traces)) == 0
+    refuse(
+        ~same,
+        np.arange(len(traces)),
+        lambda at: "the tokenizer writes the prompt differently on its own than in front of the answer",
+    )
+
+    lengths = whole.opening + whole.counts + 1
+    ids = np.full(lengths.sum(), tokenizer.eos_token_id)
+    place = np.arange(len(ids)) - np.repeat(_offsets(lengths)[:-1], lengths)
+    opening, last = np.repeat(whole.opening, lengths), np.repeat(lengths - 1, lengths)
+    ids[place < opening] = whole.opening_ids
+    ids[(place >= opening) & (place < last)] = whole.ids
+    return ids, lengths, starts + whole.opening[trace_of], segments - 1
 
 
 def marker_ids(rendered: Renderings, tokenizer: PreTrainedTokenizerBase, template: Template) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Stages: how much of the chain of thought is removed at an optimizer step, and the removal itself.
 
 A stage answers four questions. What of the trace is *kept*: `Removal`. What stands *in place* of what is not: nothing,
-`cut` closes the gap. What the *targets* are: the gold tokens, `cut` makes the labels. *When* the next stage begins: the
-schedules.
+`cut` closes the gap. What the *targets* are: the gold tokens, `cut` makes the labels. *When* the next stage begins:
+the schedules.
 
 Stepwise Internalization (arXiv 2405.14838, section 3) at iteration t, with T iterations an epoch and Delta tokens an
 epoch: `s(t) = floor(Delta t / T)` tokens are removed, plus a random offset o with `P(o) ~ exp(-lambda o)` per example
