@@ -9,13 +9,12 @@ Free text is split into steps by a stated rule, which is recorded in `source["st
 Usage: `traces = read("valid.txt", "icot")`, `write(traces, "copy.txt", "icot")`.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable
 
 from tacit.errors import TacitError, unknown_name
-from tacit.trace import Step, Trace, dump_json, read_jsonl, read_lines, write_jsonl, write_lines
+from tacit.trace import Step, Trace, dump_json, parse_json, read_jsonl, read_lines, write_jsonl, write_lines
 
 SPAN = re.compile(r"<<[^<>]*>>")
 SPANS_ONLY = re.compile(r"<<[^<>]*>>( <<[^<>]*>>)*")
@@ -61,29 +60,29 @@ def format_icot(trace: Trace) -> str:
         TacitError: A text holds `||`, `####` or a line break, which the format cannot carry.
     """
     chain = "".join(f"{step.text} " for step in trace.steps)
-    for name, text, reserved in (
-        ("question", trace.question, "||"),
-        ("steps", chain, "||"),
-        ("answer", trace.label, "||"),
-        ("answer", trace.label, "####"),
-    ):
-        if reserved in text or "\n" in text or "\r" in text:
-            broken = repr(reserved) if reserved in text else "a line break"
-            raise TacitError(f"trace {trace.id}: field '{name}' holds {broken}, which the icot format cannot carry")
+    for field, text in (("question", trace.question), ("steps", chain), ("answer", trace.label)):
+        _refuse(trace, "icot", field, text, "||", "\n", "\r")
+    _refuse(trace, "icot", "answer", trace.label, "####")
     return f"{trace.question}||{chain}#### {trace.label}" if chain else f"{trace.question}|| #### {trace.label}"
 
 
+def _refuse(trace: Trace, format: str, field: str, text: str, *reserved: str) -> None:
+    for mark in reserved:
+        if mark in text:
+            broken = repr(mark) if mark.strip() else "a line break"
+            raise TacitError(f"trace {trace.id}: field '{field}' holds {broken}, which {format} cannot carry")
+
+
 def _gsm8k_fields(line: str) -> tuple[str, list[str], str]:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise TacitError(f"not JSON ({error.msg} at column {error.colno})") from None
+    record = parse_json(line)
     for field in ("question", "answer"):
         if not isinstance(record, dict) or not isinstance(record.get(field), str):
             raise TacitError(f"field '{field}' is missing or not a string")
     solution, marker, answer = record["answer"].rpartition("####")
     if not marker:
         raise TacitError("field 'answer': no '####' before the final answer")
+    if not record["question"].strip() or not answer.strip():
+        raise TacitError(f"the {'final answer' if record['question'].strip() else 'question'} is empty")
     return record["question"], [text for text in solution.split("\n") if text.strip()], answer.strip()
 
 
@@ -107,22 +106,29 @@ def parse_gsm8k_socratic(line: str) -> Trace:
         asked, marker, told = text.partition(" ** ")
         if not marker:
             raise TacitError(f"field 'answer': step {index} has no ' ** ' between sub-question and step")
-        steps.append(Step(told, question=asked, answer=_intermediate(told)))
+        if told.strip():  # a few official lines are a sub-question alone: a blank line of the plain solution
+            steps.append(Step(told, question=asked, answer=_intermediate(told)))
     return Trace(question, tuple(steps), answer, source={"format": "gsm8k-socratic", "steps": "lines"})
 
 
 def format_gsm8k(trace: Trace) -> str:
-    """The GSM8K line of a trace."""
-    lines = [step.text for step in trace.steps]
-    return dump_json({"question": trace.question, "answer": "\n".join([*lines, f"#### {trace.label}"])})
+    """The GSM8K line of a trace. Raises `TacitError` for a line break in a step or `####` in the answer."""
+    return _gsm8k_line(trace, [step.text for step in trace.steps], "gsm8k")
 
 
 def format_gsm8k_socratic(trace: Trace) -> str:
-    """The GSM8K Socratic line of a trace. Raises `TacitError` where a step has no sub-question."""
+    """The GSM8K Socratic line of a trace. Raises as `format_gsm8k`, and for a step without sub-question."""
     for index, step in enumerate(trace.steps):
         if step.question is None:
             raise TacitError(f"trace {trace.id}: field 'steps[{index}].question' is missing: gsm8k-socratic needs it")
-    lines = [f"{step.question} ** {step.text}" for step in trace.steps]
+        _refuse(trace, "gsm8k-socratic", f"steps[{index}].question", step.question, " ** ")
+    return _gsm8k_line(trace, [f"{step.question} ** {step.text}" for step in trace.steps], "gsm8k-socratic")
+
+
+def _gsm8k_line(trace: Trace, lines: list[str], format: str) -> str:
+    for index, line in enumerate(lines):
+        _refuse(trace, format, f"steps[{index}]", line, "\n")
+    _refuse(trace, format, "answer", trace.label, "####")
     return dump_json({"question": trace.question, "answer": "\n".join([*lines, f"#### {trace.label}"])})
 
 

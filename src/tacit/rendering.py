@@ -287,19 +287,3 @@ def _render(traces: list[Trace], tokenizer: PreTrainedTokenizerBase, template: T
     ids[place < opening] = whole.opening_ids
     ids[(place >= opening) & (place < last)] = whole.ids
     return ids, lengths, starts + whole.opening[trace_of], segments - 1
-
-
-def marker_ids(rendered: Renderings, tokenizer: PreTrainedTokenizerBase, template: Template) -> np.ndarray:
-    """The ids with which every answer segment begins: those of the marker alone, without the answer.
-
-    Args:
-        rendered: At least one sequence.
-
-    Raises:
-        TacitError: The tokenizer merges marker and answer, so that they cannot be told apart.
-    """
-    answer = rendered[0].answer
-    for count in range(1, len(answer)):
-        if str(tokenizer.decode(answer[:count].tolist())).strip() == template.marker:
-            return answer[:count]
-    raise TacitError(f"the tokenizer merges the marker {template.marker!r} with the answer; choose another marker")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -24,51 +24,36 @@ if TYPE_CHECKING:
 # --- when: schedules -------------------------------------------------------------------------------------------------
 
 
-class Schedule(Protocol):
-    """Optimizer step -> how much is removed. `total` is the longest chain: everything."""
+class Schedule:
+    """Optimizer step -> how much is removed; the base of those that are pure functions of the step.
+
+    Attributes:
+        total (`int`): The longest chain: everything.
+    """
 
     total: int
 
     def removed(self, step: int) -> int:
-        """How many tokens (or steps) are removed at optimizer step `step`, 0 <= removed <= total. Called once a step,
-        in order."""
-        ...
+        """How many tokens (or steps) are removed at an optimizer step, from 0 to `total`. Called once a step, in order."""
+        raise NotImplementedError
 
     def smoothed(self, step: int) -> bool:
         """Whether removal smoothing acts at this step."""
-        ...
-
-    def observe(self, step: int, loss: float) -> None:
-        """Takes note of the mean training loss of an earlier step."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """What has to be saved for an exact resume; empty for a pure function of the step."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a saved state."""
-        ...
-
-
-class Stateless:
-    """The part of a schedule that a pure function of the step leaves empty."""
-
-    def smoothed(self, step: int) -> bool:
         return True
 
     def observe(self, step: int, loss: float) -> None:
-        pass
+        """Takes note of the mean training loss of an earlier step."""
 
     def state_dict(self) -> dict[str, Any]:
+        """What has to be saved for an exact resume, as JSON values."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+        """Goes on from a saved state."""
 
 
-@dataclass(frozen=True)
-class ConstantSchedule(Stateless):
+@dataclass
+class ConstantSchedule(Schedule):
     """The same removal all along: 0 is explicit CoT, `total` is No CoT."""
 
     total: int
@@ -81,8 +66,8 @@ class ConstantSchedule(Stateless):
         return False
 
 
-@dataclass(frozen=True)
-class LinearSchedule(Stateless):
+@dataclass
+class LinearSchedule(Schedule):
     """The paper's schedule: `s(t) = start + floor(Delta t / T)`.
 
     Args:
@@ -111,7 +96,7 @@ class LinearSchedule(Stateless):
 
 
 @dataclass
-class AdaptiveSchedule:
+class AdaptiveSchedule(Schedule):
     """The next removal waits until the loss has recovered relative to before, or patience is used up.
 
     Within a stage the training loss is smoothed exponentially (time constant `window` steps). It has recovered when it
@@ -162,10 +147,7 @@ class AdaptiveSchedule:
             return True
         if elapsed < self.min_steps or self.loss is None:
             return False
-        return self.loss <= self.slack + (0.0 if first else self.tolerance * self.reference)
-
-    def smoothed(self, step: int) -> bool:
-        return True
+        return self.loss <= self.slack + self.tolerance * (self.reference or 0.0)
 
     def observe(self, step: int, loss: float) -> None:
         if step < self.stage_start:  # the reading of a step before the removal arrives after it

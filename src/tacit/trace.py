@@ -10,6 +10,7 @@ Usage: `traces = read_jsonl("train.jsonl")`, `write_jsonl(traces, "copy.jsonl")`
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 TRACE_FIELDS = ("question", "steps", "answer", "gold", "id", "source")
 STEP_FIELDS = ("text", "question", "answer")
+REQUIRED_FIELDS = ("question", "steps", "answer", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Trace:
             question=_text(record, "question"),
             steps=tuple(_step(step, index) for index, step in enumerate(steps)),
             answer=_text(record, "answer"),
-            gold=_optional(record, "gold"),
+            gold=None if record.get("gold") is None else _text(record, "gold"),
             id=_optional(record, "id") or "",
             source={**extra, **(source or {})} or None,
         )
@@ -137,8 +139,11 @@ def _optional(record: Mapping[str, Any], field: str, where: str = "") -> str | N
 def _extra_fields(record: Mapping[str, Any], known: tuple[str, ...], where: str) -> dict[str, Any]:
     extra = {k: v for k, v in record.items() if k not in known}
     for name in extra:
-        missing = [field for field in known if field not in record]
-        if near := difflib.get_close_matches(name, missing, n=1):
+        required = [field for field in known if field not in record and field in REQUIRED_FIELDS]
+        optional = [field for field in known if field not in record and field not in REQUIRED_FIELDS]
+        near = difflib.get_close_matches(name, required, n=1)
+        # Stricter here: people's own "qid" or "score" is no misspelt "id" or "source".
+        if near := near or difflib.get_close_matches(name, optional, n=1, cutoff=0.82):
             raise TacitError(f"unknown field '{where}{name}'; did you mean '{near[0]}'?")
     return extra
 
@@ -170,17 +175,17 @@ def read_lines(path: str | os.PathLike, parse: Callable[[str], Trace]) -> list[T
     """
     traces = []
     try:
-        with open(path, encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, 1):
-                line = line.rstrip("\r\n")
-                if not line.strip():
-                    continue
-                try:
-                    traces.append(parse(line))
+        with open(path, "rb") as lines:
+            for number, data in enumerate(lines, 1):
+                try:  # a byte order mark may open the file
+                    line = data.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                    if line.strip():
+                        traces.append(parse(line))
+                except UnicodeDecodeError as error:
+                    problem = f"not UTF-8 text ({error.reason} at byte {error.start} of the line)"
+                    raise TacitError(f"{path}:{number}: {problem}") from None
                 except TacitError as error:
                     raise TacitError(f"{path}:{number}: {error}") from None
-    except UnicodeDecodeError as error:
-        raise TacitError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise TacitError(f"{path}: {error.strerror or error}") from None
     if not traces:
@@ -188,18 +193,32 @@ def read_lines(path: str | os.PathLike, parse: Callable[[str], Trace]) -> list[T
     return traces
 
 
-def _parse_json(line: str) -> Trace:
+def parse_json(line: str) -> Any:
+    """The value in a line of JSON. Raises `TacitError` for what could not be written again."""
+
+    def refuse(constant: str) -> None:
+        raise TacitError(f"not JSON ({constant} is no number there)")
+
     try:
-        return Trace.from_dict(json.loads(line))
+        value = json.loads(line, parse_constant=refuse)
+        if "\\u" in line:
+            dump_json(value).encode()
     except json.JSONDecodeError as error:
         raise TacitError(f"not JSON ({error.msg} at column {error.colno})") from None
+    except UnicodeEncodeError:
+        raise TacitError("not text (a \\u escape is half of a surrogate pair)") from None
     except RecursionError:
         raise TacitError("not JSON that can be read (nested too deeply)") from None
+    except TacitError:
+        raise
+    except ValueError:
+        raise TacitError("not JSON that can be read (a number is too long)") from None
+    return value
 
 
 def read_jsonl(path: str | os.PathLike) -> list[Trace]:
     """The traces of a JSON Lines file. Raises `TacitError` as `read_lines` does."""
-    return read_lines(path, _parse_json)
+    return read_lines(path, lambda line: Trace.from_dict(parse_json(line)))
 
 
 def dump_json(value: Any) -> str:
@@ -213,18 +232,22 @@ def write_lines(lines: Iterable[str], path: str | os.PathLike) -> None:
     Raises:
         TacitError: The folder does not exist, the disk is full, or writing is not allowed.
     """
-    path = Path(path)
-    if path.is_char_device():  # /dev/stdout and the like cannot be replaced
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        return
-    part = path.with_name(f".{path.name}.part")
+    # A link (such as /dev/stdout in `> FILE`) stays: the file that it points to is replaced.
+    path = Path(os.path.realpath(path)) if os.path.isfile(path) else Path(path)
+    part = path.parent / f".{path.name}.part"
     try:
+        if os.path.exists(path) and not path.is_file():  # a device or a pipe cannot be replaced
+            with open(path, "w", encoding="utf-8", newline="\n") as out:
+                out.writelines(f"{line}\n" for line in lines)
+            return
         with open(part, "w", encoding="utf-8", newline="\n") as out:
             out.writelines(f"{line}\n" for line in lines)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise TacitError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def write_jsonl(traces: Iterable[Trace], path: str | os.PathLike) -> None:
@@ -259,12 +282,14 @@ def from_dataset(
             if "prompt" in record and "completion" in record and question not in record:
                 traces.append(_from_completion(record))
                 continue
-            for field, column in (("question", question), ("steps", steps), ("answer", answer)):
+            columns = {"question": question, "steps": steps, "answer": answer}
+            for column in columns.values():
                 if column not in record:
                     raise TacitError(f"column {column!r} is missing (columns: {', '.join(map(str, row))})")
-                record[field] = record.pop(column)
-            if isinstance(record.get("source"), str):
-                record["source"] = json.loads(record["source"])
+            rest = {k: v for k, v in record.items() if k not in columns.values()}
+            record = {**rest, **{field: record[column] for field, column in columns.items()}}
+            if isinstance(source := record.get("source"), str):  # JSON text from `to_dataset`, or people's own column
+                record["source"] = parse_json(source) if source.startswith("{") else {"source": source}
             if isinstance(record["steps"], str):
                 record["steps"] = [line for line in record["steps"].splitlines() if line.strip()]
             record["steps"] = [

@@ -135,14 +135,15 @@ class Multiplication(Task):
         match = re.fullmatch(r"\s*([0-9][0-9,]*)\s*[*xX×·]\s*([0-9][0-9,]*)\s*=?\s*", typed)
         if not match:
             raise TacitError(f"a multiplication question looks like {self.example!r}; got {typed!r}")
-        a, b = (int(number.replace(",", "")) for number in match.groups())
-        return f"{digits(a, 1)} * {digits(b, 1)}"
+        # As text: Python refuses to convert numbers of thousands of digits.
+        a, b = (number.replace(",", "").lstrip("0") or "0" for number in match.groups())
+        return f"{' '.join(reversed(a))} * {' '.join(reversed(b))}"
 
     def show_answer(self, answer: str) -> str:
         """`7 7 3 8 7 1` as `178377`; text that is no spaced number stays as it is."""
         if not re.fullmatch(r"[0-9]( [0-9])*", answer):
             return answer
-        return str(int(answer.replace(" ", "")[::-1]))
+        return answer.replace(" ", "")[::-1].lstrip("0") or "0"
 
     def problem(self, question: str) -> str:
         """a*b and b*a are one problem."""

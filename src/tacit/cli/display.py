@@ -1,0 +1,90 @@
+"""How a run looks while it goes on: a bar for each cell where a person watches, lines where nobody does.
+
+Usage: `with RunDisplay() as display: carry_out(recipe, folder, listener=display.hear)`.
+"""
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+QUIET_SECONDS = 15.0
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, or `2:03:04` from an hour on."""
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+
+
+class RunDisplay:
+    """Shows stage, removed/total, loss, validation exact match and time left of every cell, on stderr."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self.bars = Progress(
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=18),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+        )
+        self.watched = console.is_terminal
+        self.tasks: dict[str, TaskID] = {}
+        self.seen: dict[str, dict[str, Any]] = {}
+        self.told: dict[str, float] = {}
+
+    def __enter__(self) -> "RunDisplay":
+        if self.watched:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.watched:
+            self.bars.stop()
+
+    def hear(self, cell: str, line: dict[str, Any]) -> None:
+        """Takes a line of a cell's metrics, or a note."""
+        if line["event"] == "note":
+            self._say(cell, line["text"])
+            return
+        state = self.seen.setdefault(cell, {"stage": 0})
+        state.update({key: line[key] for key in ("step", "max_steps", "seconds", "removed", "total")})
+        state["stage"] += line["event"] == "stage"
+        if line["event"] == "train":
+            state["loss"] = line["loss"]
+        if line["event"] == "eval":
+            state["exact_match"] = line["exact_match"]
+        self._show(cell, state)
+
+    def _say(self, cell: str, text: str) -> None:
+        if not self.watched:
+            print(f"{cell}: {text}", file=sys.stderr, flush=True)
+        elif cell in self.tasks:
+            self.bars.update(self.tasks[cell], state=text)
+        else:
+            self.tasks[cell] = self.bars.add_task(cell, total=None, state=text)
+
+    def _show(self, cell: str, state: dict[str, Any]) -> None:
+        parts = [f"stage {state['stage']}", f"removed {state['removed']}/{state['total']}"]
+        if "loss" in state:
+            parts.append(f"loss {state['loss']:.3f}")
+        if "exact_match" in state:
+            parts.append(f"val {state['exact_match']:.1%}")
+        if state["step"]:
+            left = state["seconds"] / state["step"] * (state["max_steps"] - state["step"])
+            parts.append(f"{clock(left)} left")
+        if self.watched:
+            if cell not in self.tasks:
+                self.tasks[cell] = self.bars.add_task(cell, total=state["max_steps"], state="")
+            self.bars.update(
+                self.tasks[cell], completed=state["step"], total=state["max_steps"], state="  ".join(parts)
+            )
+        elif time.monotonic() - self.told.get(cell, 0.0) >= QUIET_SECONDS or state["step"] == state["max_steps"]:
+            self.told[cell] = time.monotonic()
+            print(
+                f"{cell}: step {state['step']}/{state['max_steps']}  {'  '.join(parts)}", file=sys.stderr, flush=True
+            )

@@ -1,0 +1,234 @@
+"""`tacit run`, `eval`, `ask` and `report`: train what a recipe names, measure a checkpoint, put a question to it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tacit.cli.display import RunDisplay, clock
+from tacit.cli.shell import UsageError, extra_options, print_json, refuse_existing, usage, waiting
+from tacit.errors import TacitError
+from tacit.formats import FORMATS, read
+from tacit.tasks import get_task
+from tacit.trace import Trace, dump_json, write_lines
+
+if TYPE_CHECKING:
+    from tacit.run import Run
+    from tacit.student import Student
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint folder.", show_default=False)]
+
+NAMES = {"no_cot": "No CoT", "cot": "CoT", "stepwise": "Stepwise"}
+
+
+def _quiet() -> None:
+    """The libraries' own progress bars and notices would break ours."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as train.max_steps=100 or seeds=[0,1].")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="RUNDIR", help="The run folder; runs/NAME by default.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier run stopped, if there is one.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the run folder first.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train and evaluate everything that a recipe names."""
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    with waiting("starting"):
+        from tacit.recipe import load_recipe
+        from tacit.run import carry_out
+
+        _quiet()
+        wanted = load_recipe(recipe, overrides or [])
+    folder = output or Path("runs") / wanted.name
+    try:
+        with RunDisplay() as display:
+            done = carry_out(wanted, folder, resume, overwrite, display.hear)
+    except KeyboardInterrupt:
+        words = ["tacit", "run", str(recipe), *(overrides or []), "-o", str(folder), "--resume"]
+        raise KeyboardInterrupt(f"stopped; go on with: {shlex.join(words)}") from None
+    if as_json:
+        print_json(done.summary)
+        return
+    _print_table(done)
+    print(f"\nReport: {folder / 'report.html'}")
+    silent = [row for row in done.rows if row["method"] == "stepwise"] or done.rows
+    best = max(silent, key=lambda row: row["accuracy"])
+    question = wanted.task.example or "your question"
+    print(f"Ask it: tacit ask {shlex.quote(str(done.cell(best['method'], best['seed'])))} {shlex.quote(question)}")
+
+
+def _print_table(done: Run) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    rows = done.rows
+    several = len({row["seed"] for row in rows}) > 1
+    sizes = f"n = {rows[0]['n']:,}, batch {rows[0]['batch_size']}"
+    columns = ["method", *(["seed"] if several else []), "exact match", "95 % interval", "reasoning tokens"]
+    for name in [*columns, "answers/s", "speed", "steps", "time"]:
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for row in rows:
+        low, high = row["ci95"]
+        table.add_row(
+            NAMES.get(row["method"], row["method"]),
+            *([str(row["seed"])] if several else []),
+            f"{row['accuracy']:.3f}",
+            f"{low:.3f}-{high:.3f}",
+            f"{row['reasoning_tokens']:.1f}",
+            f"{row['examples_per_second']:,.0f}",
+            f"{row['relative_speed']:.2f}x" if row["relative_speed"] else "-",
+            f"{row['train_steps']:,}",
+            clock(row["train_seconds"]),
+        )
+    Console(width=None if Console().is_terminal else 120).print(table, end="")
+    print(f"{done.summary['task']}: {sizes}; speed is relative to No CoT")
+
+
+def evaluate(
+    context: typer.Context,
+    checkpoint: Checkpoint,
+    data: Annotated[Path | None, typer.Option("--data", metavar="FILE", help="Problems with their answers.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="Fresh problems of a built-in task (`tacit tasks`).")
+    ] = None,
+    source: Annotated[str, typer.Option("--from", metavar="FORMAT", help=f"Of FILE: {', '.join(FORMATS)}.")] = "tacit",
+    size: Annotated[int, typer.Option(min=1, metavar="N", help="How many fresh problems.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Of the fresh problems.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="B", help="Problems at a time.")] = 256,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the predictions, one a line.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Accuracy with its interval, tokens per answer, speed.
+
+    With --task, the task's own options follow (such as --digits 4x2); by default they are the training data's, and no
+    problem of the training data is used.
+    """
+    if (data is None) == (task is None):
+        raise UsageError("give either --data FILE or --task NAME")
+    options = extra_options(context.args)
+    if data is not None and options:
+        raise UsageError(f"no such option: --{next(iter(options))}")
+    if output is not None:
+        refuse_existing(output, overwrite)
+    with waiting("loading"):
+        from tacit.checkpoint import load
+        from tacit.evaluation.evaluate import evaluate, measure_speed, summarise
+
+        _quiet()
+        student = load(checkpoint)
+    if data is not None:
+        traces = read(data, source)
+    else:
+        with waiting("making problems"):
+            traces = _fresh(student, task or "", size, seed, options)
+    with waiting(f"answering {len(traces):,} problems"):
+        predictions = evaluate(student, traces, batch_size)
+        result = summarise(predictions)
+        questions = [trace.question for trace in traces[:512]]
+        result["batch_size"] = min(batch_size, len(questions))
+        result["examples_per_second"] = round(measure_speed([student], questions, result["batch_size"])[0], 1)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_lines((dump_json(prediction.to_dict()) for prediction in predictions), output)
+    if as_json:
+        print_json(result)
+        return
+    low, high = result["ci95"]
+    print(f"exact match       {result['accuracy']:.4f}  (95 % interval {low:.4f} to {high:.4f}, n = {result['n']:,})")
+    print(
+        f"reasoning tokens  {result['reasoning_tokens']:.2f} per answer, of {result['generated_tokens']:.2f} generated"
+    )
+    print(f"speed             {result['examples_per_second']:,.0f} answers/s at batch size {result['batch_size']}")
+    if output is not None:
+        print(f"predictions       {output}")
+
+
+def _fresh(student: Student, name: str, size: int, seed: int, given: dict[str, str]) -> list[Trace]:
+    """Problems of a task that the student was not trained on."""
+    from tacit.recipe import parse_recipe
+
+    with usage():
+        task = get_task(name)
+        seen: set[str] = set()
+        options: dict[str, Any] = {}
+        if name == student.task.name and "recipe" in student.info:
+            recipe = parse_recipe(student.info["recipe"])
+            if isinstance(recipe.data.train, int):
+                options.update(recipe.data.options)
+                seen = {task.problem(trace.question) for trace in recipe.traces()[0]}
+        options.update(given)
+        task.settings(options)
+    fresh: list[Trace] = []
+    wanted = size
+    while len(fresh) < size:  # the first `wanted` problems of a seed, until enough of them are new
+        wanted += (size - len(fresh)) + len(seen) // 8
+        made = task.make(wanted, seed, **options)
+        fresh = [trace for trace in made if task.problem(trace.question) not in seen][:size]
+    return fresh
+
+
+def ask(
+    checkpoint: Checkpoint,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="As a person types it.", show_default=False)],
+    text: Annotated[bool, typer.Option("--text", help="Print all that the model wrote.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """A person's question, a person's answer."""
+    with waiting("loading"):
+        from tacit.checkpoint import load
+
+        _quiet()
+        student = load(checkpoint)
+        reply = student.ask(question)
+    if as_json:
+        print_json(
+            {
+                "question": question,
+                "answer": reply.shown,
+                "text": reply.text,
+                "reasoning_tokens": reply.reasoning_tokens,
+            }
+        )
+    else:
+        print(reply.text if text else reply.shown)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML page to write.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """One self-contained HTML page: table, curves, sample predictions."""
+    refuse_existing(output, overwrite)
+    with waiting("drawing"):
+        from tacit.report import write_report
+
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TacitError(f"cannot make {output.parent}: {error.strerror or error}") from None
+        write_report(runs, output)
+    print(output)

@@ -1,0 +1,56 @@
+"""What a result was made with: versions of the packages and the hardware, for records and bug reports.
+
+Usage: `environment()["versions"]["torch"]`; `environment()["hardware"]["cpu"]`.
+"""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("tacit", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "datasets")
+
+
+def environment() -> dict[str, Any]:
+    """Versions of Python and of the installed `PACKAGES`, the platform, and the hardware.
+
+    Returns:
+        `{"versions": {name: version}, "platform": str, "hardware": {"cpu": str, "cores": int, "memory_gib": float or
+        None, "gpus": [str]}}`; packages that are not installed are left out.
+    """
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    hardware = {"cpu": _cpu(), "cores": _cores(), "memory_gib": _memory_gib(), "gpus": _gpus()}
+    return {"versions": versions, "platform": platform.platform(), "hardware": hardware}
+
+
+def _cpu() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):  # Windows, and systems that do not tell
+        return None
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

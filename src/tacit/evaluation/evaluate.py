@@ -1,0 +1,136 @@
+"""A student's answers to a set of problems, graded one by one, and how fast it gives them.
+
+Usage: `predictions = evaluate(student, traces)`; `summarise(predictions)["accuracy"]`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tacit.evaluation.exact_match import one_pass
+from tacit.evaluation.statistics import wilson
+from tacit.models import pad_id
+from tacit.rendering import render
+from tacit.stages import Batcher, Removal
+from tacit.student import Reply, Student
+from tacit.trace import Trace
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One problem and what the student made of it; a line of `predictions.jsonl`."""
+
+    id: str
+    question: str
+    gold: str
+    shown_gold: str
+    answer: str
+    shown_answer: str
+    text: str
+    correct: bool
+    reasoning_tokens: int
+    generated_tokens: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+
+def evaluate(
+    student: Student,
+    traces: Sequence[Trace],
+    batch_size: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Prediction]:
+    """Grades a student on problems.
+
+    A silent student is graded in one forward pass a problem; it generates only where that pass finds a deviation, for
+    the text of the wrong prediction, which the task's grader then has the last word on. Any other student generates.
+
+    Args:
+        student (`Student`): Is put into evaluation mode for the time.
+        traces: The problems; their `label` is the right answer.
+        batch_size (`int`): Problems at a time.
+        progress (`Callable`, *optional*): Called with (done, all).
+
+    Raises:
+        TacitError: A problem cannot be rendered.
+    """
+    rendered = render(traces, student.tokenizer, student.template)
+    exact = np.zeros(len(traces), dtype=bool)
+    if student.silent:
+        batcher = Batcher(rendered, pad_id(student.tokenizer), student.model.device)
+        exact, _ = one_pass(student.model, batcher, Removal(), int(rendered.chain_lengths.max()), batch_size)
+    replies: dict[int, Reply] = {int(i): student.read(rendered[int(i)].answer) for i in np.flatnonzero(exact)}
+    open_problems = [int(i) for i in np.flatnonzero(~exact)]
+    for first in range(0, len(open_problems), batch_size):
+        if progress:
+            progress(len(replies), len(traces))
+        chosen = open_problems[first : first + batch_size]
+        written = student.generate([rendered[i].prompt for i in chosen], batch_size)
+        replies.update(zip(chosen, map(student.read, written), strict=True))
+    if progress:
+        progress(len(traces), len(traces))
+    return [_predict(student, trace, replies[index]) for index, trace in enumerate(traces)]
+
+
+def _predict(student: Student, trace: Trace, reply: Reply) -> Prediction:
+    return Prediction(
+        id=trace.id,
+        question=trace.question,
+        gold=trace.label,
+        shown_gold=student.task.show_answer(trace.label),
+        answer=reply.answer,
+        shown_answer=reply.shown,
+        text=reply.text,
+        correct=student.task.grade(reply.answer, trace.label),
+        reasoning_tokens=reply.reasoning_tokens,
+        generated_tokens=reply.generated_tokens,
+    )
+
+
+def summarise(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Accuracy with Wilson's 95 % interval, and mean tokens."""
+    n = len(predictions)
+    right = sum(prediction.correct for prediction in predictions)
+    return {
+        "accuracy": right / n,
+        "ci95": list(wilson(right, n)),
+        "n": n,
+        "reasoning_tokens": statistics.fmean(prediction.reasoning_tokens for prediction in predictions),
+        "generated_tokens": statistics.fmean(prediction.generated_tokens for prediction in predictions),
+    }
+
+
+def measure_speed(
+    students: Sequence[Student], questions: Sequence[str], batch_size: int, rounds: int = 3
+) -> list[float]:
+    """Examples per second of generation, in alternating rounds so that all students meet the same noise.
+
+    Args:
+        students: Compared on the same problems.
+        questions: In the model's form; one warm-up batch is not counted.
+        batch_size (`int`): Stated with every figure.
+        rounds (`int`): The median counts.
+
+    Returns:
+        One figure a student.
+    """
+    prompts = []
+    for student in students:
+        texts = [student.template.write_prompt(question) for question in questions]
+        prompts.append([np.array(ids) for ids in student.tokenizer(texts).input_ids])
+        student.generate(prompts[-1][:batch_size], batch_size)
+    seconds: list[list[float]] = [[] for _ in students]
+    for _ in range(rounds):
+        for index, student in enumerate(students):
+            begin = time.perf_counter()
+            student.generate(prompts[index], batch_size)
+            seconds[index].append(time.perf_counter() - begin)
+    return [len(questions) / statistics.median(times) for times in seconds]

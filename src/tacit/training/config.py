@@ -1,0 +1,179 @@
+"""The settings of Stepwise Internalization, on top of `transformers.TrainingArguments`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from transformers import TrainingArguments
+
+from tacit.errors import TacitError
+from tacit.rendering import Renderings, Template
+from tacit.stages import AdaptiveSchedule, ConstantSchedule, LinearSchedule, Removal, Schedule
+
+SCHEDULES = ("linear", "adaptive", "keep_all", "remove_all")
+
+
+@dataclass
+class StepwiseInternalizationConfig(TrainingArguments):
+    """Settings of `StepwiseInternalizationTrainer` (arXiv 2405.14838).
+
+    Defaults that differ from `TrainingArguments`: constant learning rate 5e-5 with weight decay 0.01 as published,
+    batch 32, bf16 autocast (over float32 weights) where the hardware has it, a log line every 50 steps, two checkpoints
+    kept, no filter for NaN losses. The defaults of the removal are the paper's.
+
+    `schedule` decides when the next stage begins: `linear` and `adaptive` internalize; `keep_all` is explicit CoT and
+    `remove_all` is No CoT, the two baselines.
+    """
+
+    learning_rate: float = field(default=5e-5, metadata={"help": "Initial learning rate."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Decoupled weight decay."})
+    lr_scheduler_type: str = field(
+        default="constant", metadata={"help": "Learning-rate schedule; constant, as published."}
+    )
+    per_device_train_batch_size: int = field(
+        default=32, metadata={"help": "Examples in a micro-batch on each device."}
+    )
+    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Problems in one evaluation pass."})
+    logging_steps: float = field(default=50, metadata={"help": "Optimizer steps between two log lines."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses in the log."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Resume checkpoints kept, at least 2."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Not used: batches are gathered from ids."})
+    bf16: bool | None = field(default=None, metadata={"help": "bf16 autocast; by default where it is fast."})  # ty: ignore[incompatible-attribute-override]
+    decay_share: float = field(
+        default=0.0, metadata={"help": "Share of the steps, at the end, over which the learning rate falls to zero."}
+    )
+    optimizer: Literal["adamw", "muon"] = field(
+        default="adamw",
+        metadata={
+            "help": "`adamw` (any `optim` of transformers), or `muon`: Muon on hidden matrices, AdamW on the rest."
+        },
+    )
+
+    schedule: str = field(default="linear", metadata={"help": f"When the next stage begins: {', '.join(SCHEDULES)}."})
+    removal_unit: Literal["token", "step"] = field(default="token", metadata={"help": "What a removal counts."})
+    removal_side: Literal["left", "right"] = field(default="left", metadata={"help": "From which end the chain goes."})
+    removal_smoothing: float = field(
+        default=4.0, metadata={"help": "lambda of the random extra removal, P(o) ~ exp(-lambda o); inf is off."}
+    )
+    removal_start: int = field(default=0, metadata={"help": "Removed from the first step on."})
+    remove_all_after: float = field(
+        default=math.inf, metadata={"help": "From this scheduled removal on, everything is removed (39 for GSM8K)."}
+    )
+    reset_optimizer: bool = field(default=True, metadata={"help": "Clear the optimizer's state when a stage begins."})
+
+    removal_per_epoch: float = field(default=8.0, metadata={"help": "linear: Delta, removed an epoch."})
+    explicit_epochs: float = field(default=0.0, metadata={"help": "linear: epochs before the removal begins."})
+
+    removal_chunk: int = field(default=1, metadata={"help": "adaptive: removed at a time."})
+    recovery_tolerance: float = field(
+        default=1.1,
+        metadata={"help": "adaptive: recovered at this many times the loss before the removal, plus slack."},
+    )
+    recovery_slack: float = field(default=0.05, metadata={"help": "adaptive: nats per token on top of it."})
+    recovery_window: int = field(default=10, metadata={"help": "adaptive: steps over which the loss is smoothed."})
+    stage_min_steps: int = field(default=30, metadata={"help": "adaptive: the shortest stage, in optimizer steps."})
+    stage_patience: int = field(default=500, metadata={"help": "adaptive: the longest stage, in optimizer steps."})
+    explicit_patience: int = field(default=2000, metadata={"help": "adaptive: the longest explicit stage."})
+
+    prompt: str = field(default=Template.prompt, metadata={"help": "What the model is given, with {question} in it."})
+    separator: str = field(default=Template.separator, metadata={"help": "White space between two steps."})
+    marker: str = field(default=Template.marker, metadata={"help": "Opens the answer segment."})
+    max_length: int | None = field(
+        default=None, metadata={"help": "Leave out training traces of more tokens than this; none by default."}
+    )
+    keep_stages: list[int] = field(
+        default_factory=list, metadata={"help": "Removals whose last model is kept under stages/; 0 is explicit CoT."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise TacitError(f"schedule must be one of {', '.join(SCHEDULES)}; got {self.schedule!r}")
+        for name, valid in (
+            ("removal_unit", ("token", "step")),
+            ("removal_side", ("left", "right")),
+            ("optimizer", ("adamw", "muon")),
+        ):
+            if getattr(self, name) not in valid:
+                raise TacitError(f"{name} must be {' or '.join(valid)}; got {getattr(self, name)!r}")
+        for name, least in (
+            ("removal_per_epoch", 0),
+            ("removal_chunk", 1),
+            ("removal_start", 0),
+            ("explicit_epochs", 0),
+            ("recovery_window", 1),
+            ("stage_min_steps", 0),
+            ("stage_patience", 1),
+            ("explicit_patience", 1),
+        ):
+            if getattr(self, name) < least:
+                raise TacitError(f"{name} must be at least {least}; got {getattr(self, name)}")
+        self.removal_smoothing = float(self.removal_smoothing)
+        self.remove_all_after = float(self.remove_all_after)
+        if not self.removal_smoothing > 0:
+            raise TacitError(f"removal_smoothing must be positive (inf is off); got {self.removal_smoothing}")
+        if not 0 <= self.decay_share <= 1:
+            raise TacitError(f"decay_share must lie between 0 and 1; got {self.decay_share}")
+        if self.decay_share and self.lr_scheduler_type != "constant":
+            raise TacitError("decay_share is the end of a constant learning rate; leave lr_scheduler_type out")
+        if self.load_best_model_at_end:
+            raise TacitError("load_best_model_at_end would return a model from before internalization; leave it off")
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise TacitError(
+                "save_total_limit must be at least 2: a kill can leave the newest checkpoint half-written"
+            )
+        if self.deepspeed:
+            raise TacitError("DeepSpeed cannot reset the optimizer between stages; use FSDP2 for sharding")
+        if self.bf16 is None:
+            self.bf16 = fast_bf16()
+        if self.bf16 and not torch.cuda.is_available():
+            self.use_cpu = True
+        super().__post_init__()
+
+    @property
+    def template(self) -> Template:
+        """How traces are written down."""
+        return Template(self.prompt, self.separator, self.marker)
+
+    @property
+    def removal(self) -> Removal:
+        """Which part of a chain goes."""
+        return Removal(self.removal_unit, self.removal_side, self.removal_smoothing, self.seed)
+
+    def make_schedule(self, rendered: Renderings, steps_per_epoch: int) -> Schedule:
+        """The schedule for these training sequences."""
+        total = self.removal.total(rendered)
+        if self.schedule == "keep_all":
+            return ConstantSchedule(total, 0)
+        if self.schedule == "remove_all":
+            return ConstantSchedule(total, total)
+        if self.schedule == "linear":
+            return LinearSchedule(
+                total,
+                self.removal_per_epoch,
+                steps_per_epoch,
+                self.removal_start,
+                round(self.explicit_epochs * steps_per_epoch),
+                self.remove_all_after,
+            )
+        return AdaptiveSchedule(
+            total,
+            self.removal_chunk,
+            self.recovery_tolerance,
+            self.recovery_slack,
+            self.stage_min_steps,
+            self.stage_patience,
+            self.explicit_patience,
+            self.removal_start,
+            self.remove_all_after,
+            self.recovery_window,
+        )
+
+
+def fast_bf16() -> bool:
+    """Whether bf16 matrix products are fast here: on a recent GPU, or on a processor with instructions for them."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

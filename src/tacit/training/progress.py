@@ -1,0 +1,106 @@
+"""What training tells while it runs: `metrics.jsonl`, a progress line, and how it stops.
+
+`metrics.jsonl` holds three kinds of lines, each with the optimizer step and the seconds since training began:
+
+    {"event": "train", "step", "seconds", "loss", "removed", "total", "learning_rate", "grad_norm"}
+    {"event": "eval", "step", "seconds", "removed", "total", "exact_match", "answer_match", "n"}
+    {"event": "stage", "step", "seconds", "removed", "total", "previous"}
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tacit.trace import dump_json
+
+METRICS = "metrics.jsonl"
+
+
+class Metrics:
+    """The metrics file of one training. A resumed training goes on where its checkpoint stood.
+
+    Args:
+        path (`Path`): Of the file; it is made with the first line.
+        listener (`Callable`, *optional*): Called with each line as a dict, as it is written.
+    """
+
+    def __init__(self, path: Path, listener: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.path = path
+        self.listener = listener
+        self.begun = time.monotonic()
+
+    def start(self, step: int) -> None:
+        """Begins at an optimizer step: what an earlier process wrote of later steps is dropped, its time is kept."""
+        seconds = 0.0
+        if step and self.path.exists():
+            kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+            seconds = max((line["seconds"] for line in kept), default=0.0)
+            part = self.path.with_suffix(".part")
+            part.write_text("".join(dump_json(line) + "\n" for line in kept), encoding="utf-8")
+            part.replace(self.path)
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.unlink(missing_ok=True)
+        self.begun = time.monotonic() - seconds
+
+    @property
+    def seconds(self) -> float:
+        """Since training began, time between a stop and its resume left out."""
+        return time.monotonic() - self.begun
+
+    def write(self, event: str, step: int, **values: Any) -> None:
+        """Appends one line."""
+        line = {"event": event, "step": step, "seconds": round(self.seconds, 3), **values}
+        with open(self.path, "a", encoding="utf-8") as out:
+            out.write(json.dumps(line) + "\n")  # NaN is written as it is: a failed run is reported as failed
+        if self.listener:
+            self.listener(line)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file; a last line that a kill cut short is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+class StopOnSignal(TrainerCallback):
+    """Ctrl-C (or a polite kill) ends training after the step, with a checkpoint; a second one ends it now."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.requested = False
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {n: signal.signal(n, self._request) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.requested:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def restore(self) -> None:
+        """Gives the signals back to whoever had them."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

@@ -1,0 +1,380 @@
+"""Stepwise Internalization on `transformers.Trainer` (arXiv 2405.14838).
+
+The removal happens once per optimizer step in `get_batch_samples`, before loss tokens are counted: a collator would be
+one step late (batches are fetched ahead), and with accumulation it would split a step over two stages.
+
+Usage:
+
+    args = StepwiseInternalizationConfig("out", removal_per_epoch=8)
+    trainer = StepwiseInternalizationTrainer("openai-community/gpt2", args, train_dataset=traces)
+    trainer.train()
+    trainer.student().ask("4821 * 37")
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
+from transformers.optimization import get_wsd_schedule
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from tacit import checkpoint
+from tacit.errors import TacitError
+from tacit.evaluation.exact_match import one_pass
+from tacit.models import load, max_positions, pad_id
+from tacit.rendering import Renderings, render
+from tacit.stages import Batcher, Schedule
+from tacit.student import Student
+from tacit.tasks import CUSTOM, Task
+from tacit.trace import Trace, from_dataset
+from tacit.training.config import StepwiseInternalizationConfig
+from tacit.training.optimizers import MuonAdamW
+from tacit.training.progress import METRICS, Metrics, StopOnSignal
+
+if TYPE_CHECKING:
+    import datasets
+
+STATE = "stage_state.json"
+LAG = 2  # optimizer steps after which a loss is read: by then the device has long computed it
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by a signal; a checkpoint of the last step is on disk."""
+
+
+class _Indices(Dataset):
+    """A data set of example numbers: batches are gathered from the renderings once the stage is known."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    @staticmethod
+    def collate(indices: Sequence[int]) -> dict[str, np.ndarray]:
+        return {"examples": np.array(indices, dtype=np.int64)}  # no tensor: it stays on the host
+
+
+class StepwiseInternalizationTrainer(Trainer):
+    """Trains a causal language model while its chain of thought is removed from the targets, stage by stage.
+
+    Args:
+        model (`str` or `PreTrainedModel`): A name or folder (loaded in float32), or a model.
+        args (`StepwiseInternalizationConfig`): Settings.
+        train_dataset (`list[Trace]` or `datasets.Dataset`): Rows with `question`, `steps`, `answer`.
+        eval_dataset (the same, *optional*): For the exact match during training.
+        processing_class (*optional*): The tokenizer; by default the model's own.
+        task (`Task`, *optional*): What the traces are of, for the checkpoint.
+        peft_config (*optional*): A `peft` configuration; adapters are merged into the published checkpoint.
+        callbacks (*optional*): As for `Trainer`.
+        listener (`Callable`, *optional*): Called with each line of `metrics.jsonl`.
+
+    Raises:
+        TacitError: A trace cannot be rendered or is longer than the model's positions, no trace has steps although the
+            schedule removes them, or settings do not fit together.
+    """
+
+    args: StepwiseInternalizationConfig
+    _tag_names = ["tacit", "implicit-cot"]
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        args: StepwiseInternalizationConfig | None = None,
+        train_dataset: Iterable[Trace] | datasets.Dataset | None = None,
+        eval_dataset: Iterable[Trace] | datasets.Dataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        task: Task = CUSTOM,
+        peft_config: Any = None,
+        callbacks: list[Any] | None = None,
+        listener: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        args = args or StepwiseInternalizationConfig("trainer_output")
+        if train_dataset is None:
+            raise TacitError("training needs a train_dataset")
+        if isinstance(model, str):
+            model, tokenizer = load(model)
+            processing_class = processing_class or tokenizer
+        if processing_class is None:
+            raise TacitError("a model object needs its tokenizer as processing_class")
+        if peft_config is not None:
+            from peft import get_peft_model
+
+            model = get_peft_model(model, peft_config)
+        self.task = task
+        self.tokenizer = processing_class
+        self.template = args.template
+        self.rendered = self._render(train_dataset, model, args)
+        self.eval_rendered = None if eval_dataset is None else self._render(eval_dataset, model, args)
+        if args.schedule in ("linear", "adaptive") and not self.rendered.step_counts.any():
+            raise TacitError(
+                "no training trace has steps: there is nothing to internalize (method no_cot trains without)"
+            )
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=_Indices(len(self.rendered)),
+            eval_dataset=None if self.eval_rendered is None else _Indices(len(self.eval_rendered)),
+            data_collator=_Indices.collate,
+            processing_class=processing_class,
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)
+        self.stop_on_signal = StopOnSignal()
+        self.add_callback(self.stop_on_signal)
+        if listener is not None:
+            self.remove_callback(ProgressCallback)
+        self.folder = Path(args.output_dir or "trainer_output")
+        self.metrics = Metrics(self.folder / METRICS, listener and self._heard_by(listener))
+        if args.optimizer == "muon":
+            self.optimizer_cls_and_kwargs = (_muon_factory, _muon_settings(args))
+        self.removal = args.removal
+        self.batcher = Batcher(self.rendered, pad_id(self.tokenizer), args.device)
+        self.eval_batcher = None
+        if self.eval_rendered is not None:
+            self.eval_batcher = Batcher(self.eval_rendered, pad_id(self.tokenizer), args.device)
+        self.schedule: Schedule = args.make_schedule(self.rendered, self.steps_per_epoch)
+        self.removed: int | None = None  # in force since the last optimizer step
+        self._losses: dict[int, torch.Tensor] = {}  # by optimizer step, until they are read
+
+    def _heard_by(self, listener: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+        return lambda line: listener({**line, "max_steps": self.state.max_steps})
+
+    def _render(self, traces: Any, model: Any, args: StepwiseInternalizationConfig) -> Renderings:
+        traces = list(traces)
+        if traces and not isinstance(traces[0], Trace):
+            traces = from_dataset(traces)
+        rendered = render(traces, self.tokenizer, self.template)
+        if args.max_length is not None:
+            keep = np.flatnonzero(rendered.lengths <= args.max_length)
+            if not len(keep):
+                raise TacitError(f"every trace has more than max_length={args.max_length} tokens")
+            rendered = rendered if len(keep) == len(rendered) else rendered.select(keep)
+        positions = max_positions(model)
+        if positions is not None and (longest := int(rendered.lengths.max())) > positions:
+            over = int((rendered.lengths > positions).sum())
+            trace = traces[int(rendered.lengths.argmax())]
+            raise TacitError(
+                f"{over} of {len(rendered)} traces are longer than the model's {positions} positions (the longest, "
+                f"trace {trace.id}, has {longest} tokens); set max_length={positions} to leave them out"
+            )
+        return rendered
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """T in optimizer steps."""
+        args = self.args
+        micro_batches = math.ceil(len(self.rendered) / (self._train_batch_size * args.world_size))
+        return math.ceil(micro_batches / args.gradient_accumulation_steps)
+
+    # --- stages ------------------------------------------------------------------------------------------------------
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
+        """The micro-batches of one optimizer step, all shortened by the removal of its stage."""
+        step = self.state.global_step
+        for earlier in sorted(s for s in self._losses if s <= step - LAG):
+            self.schedule.observe(earlier, self._mean_over_ranks(self._losses.pop(earlier)))
+        removed = self.schedule.removed(step)
+        if self.removed is not None and removed != self.removed:
+            self._begin_stage(removed)
+        self.removed = removed
+
+        def cut(batch: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+            examples = batch["examples"]
+            extra = self.removal.offsets(step, examples) if self.schedule.smoothed(step) else 0
+            start, length = self.removal.spans(self.rendered, examples, removed + extra)
+            return self.batcher.cut(examples, start, length)
+
+        return super().get_batch_samples(map(cut, epoch_iterator), num_batches, device)
+
+    def _begin_stage(self, removed: int) -> None:
+        """At the start of the step in which the stage advances: a checkpoint never sees an emptied optimizer."""
+        if self.removed in self.args.keep_stages:
+            self.keep_stage()
+        if self.is_world_process_zero():
+            self.metrics.write(
+                "stage", self.state.global_step, removed=removed, total=self.schedule.total, previous=self.removed
+            )
+        if self.args.reset_optimizer:
+            # The inner optimizer, not accelerate's wrapper; the object stays, and with it schedulers and sharding.
+            getattr(self.optimizer, "optimizer", self.optimizer).state.clear()
+
+    def keep_stage(self) -> None:
+        """Saves the model as it stands as a checkpoint under `stages/`, named by the removal in force."""
+        if self.args.should_save:
+            student = self.student()
+            student.info = {
+                "method": "stepwise",
+                "removed_tokens": self.removed,
+                "train_steps": self.state.global_step,
+            }
+            checkpoint.save(student, self.folder / "stages" / f"{self.removed or 0:03d}")
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Trainer's, with the step's loss set aside for the schedule."""
+        loss = super().training_step(*args, **kwargs)
+        step = self.state.global_step
+        self._losses[step] = self._losses.get(step, 0) + loss
+        return loss
+
+    def _mean_over_ranks(self, loss: torch.Tensor) -> float:
+        if self.args.world_size > 1:
+            loss = self.accelerator.reduce(loss.clone(), reduction="mean")
+        return float(loss)
+
+    # --- one training, resumed exactly -------------------------------------------------------------------------------
+
+    def train(  # ty: ignore[incompatible-method-override]
+        self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any
+    ) -> Any:
+        """As `Trainer.train`; `True` resumes from the last whole checkpoint, or starts where there is none.
+
+        Raises:
+            Interrupted: A signal stopped training; the checkpoint of its last step is on disk.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_whole_checkpoint(self.folder)
+        self._losses.clear()
+        self.removed, step = None, 0
+        self.schedule = self.args.make_schedule(self.rendered, self.steps_per_epoch)
+        if resume_from_checkpoint:
+            state = json.loads((Path(resume_from_checkpoint) / STATE).read_text(encoding="utf-8"))
+            self.removed, step = state["removed"], state["step"]
+            self.schedule.load_state_dict(state["schedule"])
+            self._losses = {int(s): torch.tensor(loss, device=self.args.device) for s, loss in state["losses"].items()}
+        if self.is_world_process_zero():
+            self.metrics.start(step)
+        try:
+            output = super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+        finally:
+            self.stop_on_signal.restore()
+        if self.stop_on_signal.requested and self.state.global_step < self.state.max_steps:
+            raise Interrupted
+        return output
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Trainer's checkpoint, then our state with the size of each of its files: without it, it is half-written."""
+        super()._save_checkpoint(model, trial)
+        losses = {step: self._mean_over_ranks(loss) for step, loss in self._losses.items()}
+        if not self.args.should_save:
+            return
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        state = {
+            "step": self.state.global_step,
+            "removed": self.removed,
+            "schedule": self.schedule.state_dict(),
+            "losses": losses,
+            "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()},
+        }
+        part = folder / f"{STATE}.part"
+        part.write_text(json.dumps(state), encoding="utf-8")
+        part.replace(folder / STATE)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Trainer's; with `decay_share`, constant (after any warm-up) and then linear to zero."""
+        if self.lr_scheduler is None and self.args.decay_share:
+            self.lr_scheduler = get_wsd_schedule(
+                optimizer or self.optimizer,
+                num_warmup_steps=self.args.get_warmup_steps(num_training_steps),
+                num_decay_steps=max(1, round(self.args.decay_share * num_training_steps)),
+                num_training_steps=num_training_steps,
+                decay_type="linear",
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    # --- evaluation, logs, the result --------------------------------------------------------------------------------
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Exact match of the validation traces by one forward pass each, at the removal now in force.
+
+        Returns:
+            `eval_exact_match` (the whole remaining target), `eval_answer_match` (the answer segment given the gold
+            rest of the chain) and `eval_removed`.
+        """
+        if self.eval_batcher is None:
+            raise TacitError("evaluation needs an eval_dataset")
+        removed = self.removed if self.removed is not None else self.schedule.removed(0)
+        model = self.accelerator.unwrap_model(self.model)
+        whole, answer = one_pass(model, self.eval_batcher, self.removal, removed, self.args.per_device_eval_batch_size)
+        metrics = {
+            "eval_exact_match": float(whole.mean()),
+            "eval_answer_match": float(answer.mean()),
+            "eval_removed": removed,
+        }
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As `Trainer.log`, and into `metrics.jsonl`."""
+        if "loss" in logs:
+            logs["removed"] = self.removed or 0
+        super().log(logs, start_time)
+        if not self.is_world_process_zero():
+            return
+        step, stage = self.state.global_step, {"removed": self.removed or 0, "total": self.schedule.total}
+        if "eval_exact_match" in logs:
+            values = {"exact_match": logs["eval_exact_match"], "answer_match": logs["eval_answer_match"]}
+            self.metrics.write("eval", step, **stage, **values, n=len(self.eval_rendered or ()))
+        elif "loss" in logs:
+            values = {key: float(logs[key]) for key in ("loss", "learning_rate", "grad_norm") if key in logs}
+            self.metrics.write("train", step, **stage, **values)
+
+    def student(self) -> Student:
+        """The model as it stands. It is silent when the removal in force leaves no chain."""
+        removed = self.removed or 0
+        silent = removed >= self.schedule.total
+        _, gone = self.removal.spans(self.rendered, np.arange(len(self.rendered)), removed)
+        longest = checkpoint.longest_target(self.rendered, gone)
+        model = self.accelerator.unwrap_model(self.model)
+        if hasattr(model, "merge_and_unload"):
+            import copy
+
+            model = copy.deepcopy(model).merge_and_unload()
+        return Student(model, self.tokenizer, self.template, self.task, longest + 8, silent)
+
+
+def _muon_settings(args: StepwiseInternalizationConfig) -> dict[str, Any]:
+    return {
+        "lr": args.learning_rate,
+        "weight_decay": args.weight_decay,
+        "betas": (args.adam_beta1, args.adam_beta2),
+        "eps": args.adam_epsilon,
+    }
+
+
+def _muon_factory() -> type[MuonAdamW]:
+    """What Trainer calls to build an optimizer from the whole model."""
+    return MuonAdamW
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether every file of a resume checkpoint is there in full."""
+    try:
+        files = json.loads((folder / STATE).read_text(encoding="utf-8"))["files"]
+        return all((folder / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def last_whole_checkpoint(folder: str | os.PathLike) -> str | None:
+    """The newest resume checkpoint that was written to its end, or None."""
+    found = Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    numbered = [(int(path.name.rpartition("-")[2]), path) for path in found if path.name.rpartition("-")[2].isdigit()]
+    return next((str(path) for _, path in sorted(numbered, reverse=True) if is_whole(path)), None)

@@ -1,0 +1,408 @@
+"""The report page: what it says, what it survives, and how a real browser takes it."""
+
+import json
+import random
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tacit.errors import TacitError
+from tacit.report import write_report
+from tacit.report.figures import Axis, Line, Point, loss_figure, progress_figure, smooth, thin, tradeoff_figure
+from tacit.report.page import amount, duration, finding, percent, ratio, speed
+from tacit.report.reading import Row, read_run
+
+EVIL = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
+TOTAL = 20
+
+Json = dict[str, object]
+
+
+def row(method: str, seed: int = 1, **values: object) -> Json:
+    accuracy, tokens, rate = {"stepwise": (0.974, 0, 9800), "no_cot": (0.031, 0, 10000), "cot": (0.998, 23, 1250)}.get(
+        method, (0.5, 10, 5000)
+    )
+    return {
+        "method": method,
+        "seed": seed,
+        "accuracy": accuracy,
+        "ci95": [accuracy - 0.01, accuracy + 0.001],
+        "n": 2000,
+        "reasoning_tokens": tokens,
+        "generated_tokens": tokens + 9,
+        "batch_size": 256,
+        "examples_per_second": rate,
+        "relative_speed": rate / 10000,
+        "train_seconds": 350.2,
+        "train_steps": 6200,
+        "train_examples": 396800,
+        **values,
+    }
+
+
+def metrics(method: str, seed: int = 1, steps: int = 600) -> list[Json]:
+    """A training that removes one unit every 20 steps from step 200 on."""
+    noise = random.Random(seed)
+    records, removed = [], TOTAL if method == "no_cot" else 0
+    for step in range(steps):
+        at = {"step": step, "seconds": step / 20, "total": TOTAL}
+        if method == "stepwise" and step >= 200 and step % 20 == 0 and removed < TOTAL:
+            records.append({"event": "stage", **at, "removed": removed + 1, "previous": removed})
+            removed += 1
+        loss = 2.5 * 0.98**step + 0.01 + 0.01 * noise.random()
+        records.append({"event": "train", **at, "loss": loss, "removed": removed, "learning_rate": 1e-3})
+        if step % 50 == 0:
+            right = 0.03 if method == "no_cot" else min(0.98, step / 150)
+            records.append({"event": "eval", **at, "removed": removed, "exact_match": right, "n": 500})
+    return records
+
+
+def prediction(index: int, correct: bool, **values: object) -> Json:
+    return {
+        "id": f"{index:04x}",
+        "question": f"{index % 10} 2 8 4 * 7 3",
+        "shown_question": f"482{index % 10} * 37",
+        "gold": "7 7 3 8 7 1",
+        "answer": "7 7 3 8 7 1" if correct else "0 7 3 8 7 1",
+        "text": f"#### 7 7 3 8 7 1 ({index})",
+        "correct": correct,
+        "reasoning_tokens": 0,
+        "generated_tokens": 9,
+        **values,
+    }
+
+
+def write_lines(path: Path, records: Iterable[Json]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def make_run(folder: Path, methods: tuple[str, ...] = ("stepwise", "no_cot", "cot"), seeds: tuple[int, ...] = (1,)):
+    folder.mkdir(parents=True)
+    for method in methods:
+        for seed in seeds:
+            cell = folder / (method if len(seeds) == 1 else f"{method}-seed{seed}")
+            write_lines(cell / "metrics.jsonl", metrics(method, seed))
+            write_lines(cell / "predictions.jsonl", [prediction(i, i % 3 > 0) for i in range(60)])
+    write_summary(folder, [row(method, seed) for seed in seeds for method in methods])
+    (folder / "recipe.yaml").write_text("name: demo\nmethods: [stepwise]\n")
+    (folder / "environment.json").write_text(json.dumps({"platform": None, "memory": {"free_gib": 1.5, "gpus": []}}))
+    return folder
+
+
+def write_summary(folder: Path, rows: object, **values: object) -> None:
+    summary = {"schema": 1, "task": "multiplication", "hardware": "2 cores", "versions": {"torch": "2.13.0"}}
+    (folder / "summary.json").write_text(json.dumps({**summary, "rows": rows, **values}))
+
+
+def page_of(*runs: Path) -> str:
+    destination = runs[0].parent / "report.html"
+    write_report(list(runs), destination)
+    return destination.read_text(encoding="utf-8")
+
+
+class Outline(HTMLParser):
+    """Checks that the tags of a page are balanced, and keeps the text and the tags."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+        assert not self.open, self.open
+        self.text = re.sub(r"\s+", " ", self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_says_what_the_run_found(tmp_path: Path):
+    outline = Outline(page_of(make_run(tmp_path / "demo")))
+    assert (
+        "Stepwise Internalization answers 97.4 % of 2,000 held-out problems right without writing a reasoning token; "
+        "without internalization the same model reaches 3.1 %." in outline.text
+    )
+    assert "(Explicit CoT, 23 reasoning tokens) reaches 99.8 % and takes 7.8 times as long per answer." in outline.text
+    for cell in ("96.4 % to 97.5 %", "9,800", "0.98×", "5 min 50 s", "6,200", "396,800", "batch size 256", "2 cores"):
+        assert cell in outline.text
+    assert "torch 2.13.0" in outline.text
+    assert "free gib 1.5, gpus none" in outline.text
+    assert "tacit run recipe.yaml" in outline.text
+    assert "methods: [stepwise]" in outline.text
+    assert "Right: the first 8 of 40" in outline.text
+    assert "Wrong: the first 8 of 20" in outline.text
+    assert "4821 * 371 2 8 4 * 7 3" in outline.text  # as people write it, and below it as the model reads it
+    assert outline.tags.count("svg") == 6  # three figures, each for wide and for narrow screens
+    assert outline.tags.count("h1") == 1
+
+
+def test_same_input_same_bytes(tmp_path: Path):
+    run = make_run(tmp_path / "demo", seeds=(1, 2))
+    assert page_of(run) == page_of(run)
+
+
+def test_page_loads_nothing_and_runs_nothing(tmp_path: Path):
+    page = page_of(make_run(tmp_path / "demo"))
+    outline = Outline(page)
+    assert re.findall(r"https?://[^\s\"'<]+", page) == ["https://arxiv.org/abs/2405.14838"]
+    assert not {"script", "link", "img", "iframe", "object", "image", "use"} & set(outline.tags)
+    assert not {"src", "srcset", "xlink:href", "onload"} & {name for name, _ in outline.attributes}
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_foreign_text_is_text(tmp_path: Path):
+    run = make_run(tmp_path / "demo", methods=("stepwise",))
+    write_summary(run, [row("stepwise"), row(EVIL)], name=EVIL, task=EVIL, hardware=EVIL, versions={EVIL: EVIL})
+    evil = dict.fromkeys(("question", "shown_question", "gold", "answer", "text"), EVIL)
+    write_lines(run / "stepwise" / "predictions.jsonl", [prediction(0, True, **evil), prediction(1, False, **evil)])
+    write_lines(run / "<b onclick=x>" / "metrics.jsonl", metrics("cot"))
+    (run / "recipe.yaml").write_text(f"# {EVIL}\n")
+    page = page_of(run)
+    outline = Outline(page)
+    assert "<script" not in page
+    assert "<b " not in page
+    assert "onclick" not in {name for name, _ in outline.attributes}
+    assert outline.text.count(EVIL) >= 15
+
+
+def test_lone_surrogates_and_odd_characters(tmp_path: Path):
+    run = make_run(tmp_path / "demo", methods=("stepwise",))
+    write_lines(run / "stepwise" / "predictions.jsonl", [prediction(0, True, text="\ud800 \x00 \u2028 日本")])
+    assert "日本" in page_of(run)
+
+
+def test_several_seeds(tmp_path: Path):
+    run = make_run(tmp_path / "demo", seeds=(1, 2, 3))
+    rows = [row("stepwise", seed, accuracy=0.96 + seed / 100) for seed in (1, 2, 3)]
+    write_summary(run, rows + [row("no_cot", seed) for seed in (1, 2, 3)])
+    outline = Outline(page_of(run))
+    assert "answers 98.0 % (97.0 % to 99.0 % over 3 seeds) of 2,000 held-out problems right" in outline.text
+    assert "Stepwise Internalization (3 seeds)" in outline.text
+    assert "Stepwise Internalization, seed 2" in outline.text  # the hover text of its line
+    assert len(read_run(run).cells) == 9  # with the folders of cot, which have no row
+
+
+def test_several_runs(tmp_path: Path):
+    runs = [make_run(tmp_path / name, methods=("stepwise", "no_cot")) for name in ("first", "second")]
+    outline = Outline(page_of(*runs))
+    assert "2 runs" in outline.text
+    assert outline.tags.count("section") == 2
+    assert ("href", "#run2") in outline.attributes
+    assert ("id", "run2") in outline.attributes
+
+
+def test_missing_and_odd_values_become_dashes(tmp_path: Path):
+    run = tmp_path / "bare"
+    run.mkdir()
+    odd = {"accuracy": "high", "ci95": [0.1], "n": True, "train_seconds": float("nan"), "train_steps": 10**400}
+    write_summary(run, [{"method": "stepwise"}, row("no_cot", relative_speed=None, examples_per_second=0, **odd)])
+    outline = Outline(page_of(run))
+    assert "No model of this run has been evaluated yet." in outline.text
+    assert "–" in outline.text
+    assert "nan" not in outline.text
+    assert "svg" not in outline.tags
+
+
+@pytest.mark.parametrize("rows", [None, [], "rows", [1, "two", None]])
+def test_summary_without_rows(tmp_path: Path, rows: object):
+    run = make_run(tmp_path / "demo")
+    write_summary(run, rows)
+    outline = Outline(page_of(run))
+    assert "No model of this run has been evaluated yet." in outline.text
+    assert outline.tags.count("svg") == 4  # what the folders hold is drawn
+
+
+@pytest.mark.parametrize("piece", ["recipe.yaml", "environment.json", "stepwise", "stepwise/metrics.jsonl"])
+def test_missing_pieces(tmp_path: Path, piece: str):
+    run = make_run(tmp_path / "demo", methods=("stepwise",))
+    path = run / piece
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert "97.4" in Outline(page_of(run)).text
+
+
+def test_no_summary_is_an_error(tmp_path: Path):
+    with pytest.raises(TacitError, match="no such run folder"):
+        page_of(tmp_path / "nowhere")
+    run = make_run(tmp_path / "demo")
+    for content in ("", "[]", "{", '"summary"', "[" * 100_000):
+        (run / "summary.json").write_text(content)
+        with pytest.raises(TacitError, match=r"summary\.json: not a JSON object"):
+            page_of(run)
+    write_summary(run, [], schema=2)
+    with pytest.raises(TacitError, match="schema 2"):
+        page_of(run)
+    (run / "summary.json").unlink()
+    with pytest.raises(TacitError, match=r"has no readable summary\.json"):
+        page_of(run)
+    with pytest.raises(TacitError, match="no run folder given"):
+        write_report([], tmp_path / "report.html")
+    with pytest.raises(TacitError, match="cannot write"):
+        write_report([make_run(tmp_path / "good")], tmp_path / "no" / "report.html")
+
+
+def test_truncated_and_repeated_lines(tmp_path: Path):
+    run = make_run(tmp_path / "demo", methods=("stepwise",))
+    path = run / "stepwise" / "metrics.jsonl"
+    whole = read_run(run).cells[0].curves
+    lines = path.read_bytes().splitlines(keepends=True)
+    # Killed in the middle of a line, which the resumed run continues, from a checkpoint 100 lines before.
+    path.write_bytes(b"".join(lines[:300]) + lines[300][:20] + b"\xff\n" + b"".join(lines[200:]) + b'{"event": "tra')
+    assert read_run(run).cells[0].curves == whole
+    predictions = run / "stepwise" / "predictions.jsonl"
+    predictions.write_bytes(predictions.read_bytes()[:-30] + b"\n[]\n\n{}\nnull\n")
+    assert read_run(run).cells[0].predictions.right_count == 39
+    page_of(run)
+
+
+def test_method_names_do_not_lead_out_of_the_run(tmp_path: Path):
+    make_run(tmp_path / "secret")
+    run = make_run(tmp_path / "demo", methods=("stepwise",))
+    write_summary(run, [row("../secret/stepwise"), row("."), row("")])
+    assert [cell.method for cell in read_run(run).cells] == ["stepwise"]
+
+
+def test_curves(tmp_path: Path):
+    curves = read_run(make_run(tmp_path / "demo", methods=("stepwise",))).cells[0].curves
+    assert len(curves.loss) == 600
+    assert len(curves.exact_match) == 12
+    assert curves.stages == list(range(200, 600, 20))
+    assert curves.removed == [(0, 0), *((200 + 20 * i, i + 1) for i in range(20)), (599, 20)]
+    assert curves.total == TOTAL
+
+
+def test_long_metrics_are_thinned(tmp_path: Path):
+    run = make_run(tmp_path / "demo", methods=("stepwise",))
+    write_lines(run / "stepwise" / "metrics.jsonl", metrics("stepwise", steps=50_000))
+    page = page_of(run)
+    assert len(page) < 150_000
+    assert max(path.count("L") for path in re.findall(r' d="([^"]*)"', page)) <= 600
+
+
+def test_thin_keeps_ends_and_extremes():
+    noise = random.Random(0)
+    points = [(float(i), noise.random()) for i in range(12_345)]
+    points[777] = (777.0, 9.0)
+    kept = thin(points)
+    assert len(kept) <= 600
+    assert kept == sorted(kept)
+    assert {points[0], points[777], points[-1]} <= set(kept)
+    assert thin(points[:600]) == points[:600]
+    assert len(smooth(points)) <= 150
+    assert smooth(points[:10]) == points[:10]
+
+
+def test_finding_with_methods_missing():
+    plain, chain, own = (Row(m, accuracy=a, n=500) for m, a in (("no_cot", 0.0), ("cot", 1.0), ("mine", 0.9)))
+    assert finding([own]) == ["mine answers 90.0\u202f% of 500 held-out problems right."]
+    assert finding([own, plain])[0].endswith("right; No CoT reaches 0.0\u202f%.")
+    assert finding([chain, plain])[0].startswith("Explicit CoT answers 100.0\u202f% of 500")
+    mixed = finding([Row("stepwise", accuracy=0.5, n=10, reasoning_tokens=1.5), chain])
+    assert mixed[0].endswith("of 10 held-out problems right, writing 1.5 reasoning tokens per answer.")
+    assert "Explicit CoT" in mixed[1]
+    assert "times as long" not in mixed[1]  # no speed was measured
+    assert finding([plain])[0] == "No CoT answers 0.0\u202f% of 500 held-out problems right."
+
+
+def test_numbers_for_people():
+    assert [percent(x) for x in (None, 0, 1, 0.9996, 0.0004, 0.974)] == [
+        "–",
+        *(f"{x}\u202f%" for x in ("0.0", "100.0", "99.96", "0.04", "97.4")),
+    ]
+    assert [amount(x) for x in (None, 0, 2000.0, 46.5, 0.001)] == ["–", "0", "2,000", "46.5", "< 0.1"]
+    assert [speed(x) for x in (None, 12345.6, 81.44, 0.1259)] == ["–", "12,346", "81.4", "0.126"]
+    assert [ratio(x) for x in (None, 1, 0.119, 0.0041, 8.136, 250)] == [
+        "–", "1.00×", "0.12×", "0.0041×", "8.14×", "250×",
+    ]  # fmt: skip
+    assert [duration(x) for x in (None, 0.4, 59.6, 350, 4321)] == ["–", "0 s", "1 min 0 s", "5 min 50 s", "1 h 12 min"]
+
+
+def test_ticks_are_round_and_within():
+    assert Axis(0, 1, 200, 0).ticks() == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert Axis(0, 23, 170, 50).ticks() == [0, 10, 20]
+    assert Axis(0.01, 10, 0, 900, log=True).ticks() == pytest.approx([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10])
+    for high in (1, 7, 23, 6200, 1e6, 3e-5):
+        ticks = Axis(0, high, 46, 944).ticks()
+        assert 4 <= len(ticks) <= 12
+        assert ticks[0] == 0
+        assert ticks[-1] <= high * 1.001
+
+
+LINES = [
+    Line("one", "one, seed 1", 0, loss=[(0, 2.0)], exact_match=[(0, 0.5)], removed=[(0, 0.0)]),
+    Line(EVIL, EVIL, 1, loss=[(5, 0.0), (9, 0.001)], removed=[(0, 1.0), (9, 3.0)], stages=[9], total=3),
+    Line("empty", "empty", 5),
+]
+POINTS = [Point("one", "one", 0, 0.1, 1.0, 0.9, 1.0), Point(EVIL * 5, EVIL, 1, 80.0, 0.0), Point("c", "c", 9, 81, 0.0)]
+
+
+@pytest.mark.parametrize("width", [380, 960])
+def test_figures_are_whole_and_labelled(width: int):
+    figures = [progress_figure(LINES, width), loss_figure(LINES, width), tradeoff_figure(POINTS, width, "batch 1")]
+    for svg in figures:
+        root = ET.fromstring(svg)
+        assert root.get("role") == "img"
+        assert root.findtext("title") == root.get("aria-label")
+        _, _, right, bottom = map(float, root.get("viewBox", "").split())
+        for text in root.iter("text"):
+            assert 0 <= float(text.get("x", "")) <= right
+            assert 0 <= float(text.get("y", "")) <= bottom
+        assert "nan" not in svg
+    assert progress_figure([], width) == loss_figure(LINES[2:], width) == tradeoff_figure([], width, "") == ""
+
+
+def test_labels_do_not_cover_each_other():
+    points = [Point(f"method {i}", f"method {i}", i, 0.1 + i / 1000, 0.97) for i in range(4)]
+    texts = [t for t in ET.fromstring(tradeoff_figure(points, 960, "")).iter("text") if "method" in (t.text or "")]
+    places = [(float(t.get("x", "")), float(t.get("y", ""))) for t in texts]
+    assert len(places) == 4
+    assert all(
+        abs(ay - by) > 14 or abs(ax - bx) > 55 for ax, ay in places for bx, by in places if (ax, ay) != (bx, by)
+    )
+
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
+def test_a_real_browser_shows_the_page(tmp_path: Path):
+    run = make_run(tmp_path / "demo")
+    evil = prediction(0, True, shown_question="<img src=x onerror=alert(1)>", text=EVIL)
+    write_lines(run / "stepwise" / "predictions.jsonl", [evil])
+    page_of(run)
+    flags = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
+    ]  # fmt: skip
+    shown = subprocess.run(
+        [str(BROWSER), *flags, (tmp_path / "report.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert 'table class="results"' in shown.stdout
+    assert shown.stdout.count("<svg") == 6
+    assert "&lt;img src=x onerror=alert(1)&gt;" in shown.stdout
+    assert "<script" not in shown.stdout
+    assert shown.stdout.rstrip().endswith("</html>")
+    assert ":CONSOLE" not in shown.stderr, shown.stderr
