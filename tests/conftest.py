@@ -42,12 +42,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("shared") and not (SHARED / "data" / "multiplication").is_dir():
         if os.environ.get("TACIT_REQUIRE_SHARED") == "1":
             pytest.fail("needs ../shared, and TACIT_REQUIRE_SHARED=1 does not allow it to be missing", pytrace=False)
-        pytest.skip("needs ../shared")
+        pytest.skip(f"{item.name} needs ../shared")  # by name: pytest folds equal reasons
     if item.get_closest_marker("gpu"):
         import torch
 
         if not torch.cuda.is_available():
-            pytest.skip("needs a CUDA device")
+            pytest.skip(f"{item.name} needs a CUDA device")
 
 
 @pytest.fixture(scope="session")

@@ -177,7 +177,7 @@ def test_the_same_seed_gives_the_same_data(digits: str) -> None:
 
 def test_the_same_data_on_every_machine() -> None:
     made = pairs(MULTIPLICATION.make(3, seed=0, digits="4x2"))
-    assert made == [(5488, 48), (5900, 11), (9830, 82)]
+    assert made == [(7311, 63), (9376, 72), (1663, 43)]
 
 
 def test_large_sizes_are_cheap() -> None:

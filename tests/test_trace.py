@@ -257,6 +257,15 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, er
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_is_replaced_and_never_half_written(tmp_path: Path) -> None:
+    path, reader = tmp_path / "traces.jsonl", tmp_path / "reader"
+    path.write_text("old\n")
+    reader.hardlink_to(path)  # as an open file is: whoever reads the old one keeps it whole
+    write_lines(["new"], path)
+    assert path.read_text() == "new\n"
+    assert reader.read_text() == "old\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
 @pytest.mark.parametrize("lines", [1, 50_000], ids=["fails-on-close", "fails-on-write"])
 def test_a_full_disk(tmp_path: Path, lines: int) -> None:

@@ -28,7 +28,8 @@ INFO = "tacit.json"
 
 def chat_template(template: Template, has_bos: bool) -> str:
     """A Jinja chat template whose generation prompt for one user message equals the training prompt."""
-    before, after = map(json.dumps, template.prompt.split("{question}"))
+    # As they are: Jinja would read JSON's escape of an emoji as two halves.
+    before, after = (json.dumps(part, ensure_ascii=False) for part in template.prompt.split("{question}"))
     bos = "{{- bos_token -}}" if has_bos else ""
     return (
         f"{bos}{{%- for message in messages -%}}"
@@ -173,7 +174,7 @@ As a person asks `{example}`, the model reads `{question}`:
 from transformers import pipeline
 
 model = pipeline("text-generation", model=".")
-print(model({json.dumps(student.template.write_prompt(question))}, return_full_text=False)[0]["generated_text"])
+print(model({json.dumps(student.template.write_prompt(question), ensure_ascii=False)}, return_full_text=False)[0]["generated_text"])
 ```
 
 The prompt is `{student.template.prompt}` with the question in the place of `{{question}}`; the answer follows
@@ -186,8 +187,8 @@ The prompt is `{student.template.prompt}` with the question in the place of `{{q
 
 ## Training
 
-Method `{info.get("method", "?")}`, {info.get("train_steps", "?")} optimizer steps; tokens of the chain of thought removed at the
-end: {info.get("removed_tokens", "?")}. The settings are in `tacit.json`.
+Method `{info.get("method", "?")}`, {info.get("train_steps", "?")} optimizer steps.
+Tokens of the chain of thought removed at the end: {info.get("removed_tokens", "?")}. The settings are in `tacit.json`.
 
 ## Limits
 

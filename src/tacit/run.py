@@ -289,7 +289,7 @@ def _take_stage(recipe: Recipe, cell: Cell, folder: Path, tell: Listener) -> Non
 
 
 def _train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> None:
-    """Trains cells in processes of their own, `jobs` at a time. A signal reaches all of them; each keeps a checkpoint."""
+    """Trains cells in processes of their own, `jobs` at a time. A signal reaches all; each keeps a checkpoint."""
     context = multiprocessing.get_context("spawn")
     lines = context.Queue()
     threads = max(1, (os.cpu_count() or 1) // recipe.jobs)

@@ -34,7 +34,7 @@ class Schedule:
     total: int
 
     def removed(self, step: int) -> int:
-        """How many tokens (or steps) are removed at an optimizer step, from 0 to `total`. Called once a step, in order."""
+        """How many tokens (or steps) are removed at an optimizer step, 0 to `total`; called once a step, in order."""
         raise NotImplementedError
 
     def smoothed(self, step: int) -> bool:
@@ -100,15 +100,16 @@ class AdaptiveSchedule(Schedule):
     """The next removal waits until the loss has recovered relative to before, or patience is used up.
 
     Within a stage the training loss is smoothed exponentially (time constant `window` steps). It has recovered when it
-    is at most `tolerance` times its value at the end of the previous stage, plus `slack`. The explicit stage has no
-    stage before it: it ends when the loss is at most `slack`, or after `explicit_patience` steps.
+    is at most `tolerance` times the loss with which the last recovered stage ended, plus `slack`: a stage that ran out
+    of patience does not lower the bar for those after it. The explicit stage ends when the loss is at most
+    `explicit_loss`.
 
     Args:
         total (`int`): The longest chain.
         chunk (`int`): Removed at a time.
-        tolerance, slack (`float`): The gate, as above; `slack` in nats per token.
-        min_steps, patience (`int`): The shortest and the longest stage, in optimizer steps.
-        explicit_patience (`int`): The longest first stage.
+        tolerance (`float`), slack (`float`): The gate, as above; `slack` in nats per token.
+        min_steps (`int`), patience (`int`): The shortest and the longest stage, in optimizer steps.
+        explicit_loss (`float`), explicit_patience (`int`): The gate of the first stage, and its longest.
         start (`int`): Removed from the first step on.
         remove_all_after (`float`): b_max: from this removal on, everything is removed.
         window (`int`): Of the smoothing.
@@ -117,9 +118,10 @@ class AdaptiveSchedule(Schedule):
     total: int
     chunk: int = 1
     tolerance: float = 1.1
-    slack: float = 0.05
+    slack: float = 0.01
     min_steps: int = 30
     patience: int = 500
+    explicit_loss: float = 0.05
     explicit_patience: int = 2000
     start: int = 0
     remove_all_after: float = math.inf
@@ -135,19 +137,22 @@ class AdaptiveSchedule(Schedule):
         return self.total if amount >= self.remove_all_after else min(amount, self.total)
 
     def removed(self, step: int) -> int:
-        if self.current < self.total and self._due(step - self.stage_start):
+        elapsed, first = step - self.stage_start, self.reference is None
+        recovered = elapsed >= self.min_steps and self.loss is not None and self.loss <= self.gate
+        if self.current < self.total and (
+            recovered or elapsed >= (self.explicit_patience if first else self.patience)
+        ):
             self.current = self._clamp(self.current + self.chunk)
             self.stage_start = step
-            self.reference, self.loss = self.loss, None
+            if recovered or first:
+                self.reference = self.loss if self.loss is not None else self.explicit_loss
+            self.loss = None
         return self.current
 
-    def _due(self, elapsed: int) -> bool:
-        first = self.reference is None
-        if elapsed >= (self.explicit_patience if first else self.patience):
-            return True
-        if elapsed < self.min_steps or self.loss is None:
-            return False
-        return self.loss <= self.slack + self.tolerance * (self.reference or 0.0)
+    @property
+    def gate(self) -> float:
+        """The loss at which the stage has recovered."""
+        return self.explicit_loss if self.reference is None else self.tolerance * self.reference + self.slack
 
     def observe(self, step: int, loss: float) -> None:
         if step < self.stage_start:  # the reading of a step before the removal arrives after it

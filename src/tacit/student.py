@@ -8,13 +8,15 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from tacit.errors import TacitError
 from tacit.grading import extract_answer
-from tacit.models import pad_id
+from tacit.models import max_positions, pad_id
 from tacit.rendering import Template
 from tacit.tasks import CUSTOM, Task
 
@@ -64,15 +66,28 @@ class Student:
     info: dict[str, Any] = field(default_factory=dict)
 
     def ask(self, typed: str) -> Reply:
-        """A person's question, a person's answer. Raises `TacitError` where the task cannot read the question."""
+        """A person's question, a person's answer. Raises `TacitError` where task or tokenizer cannot read it."""
         return self.reply([self.task.read_question(typed)])[0]
 
     def reply(self, questions: Sequence[str], batch_size: int = 64) -> list[Reply]:
-        """Greedy replies to questions in the model's form (a trace's `question`)."""
-        prompts = [
-            np.array(ids) for ids in self.tokenizer([self.template.write_prompt(q) for q in questions]).input_ids
-        ]
-        return [self.read(ids) for ids in self.generate(prompts, batch_size)]
+        """Greedy replies to questions in the model's form (a trace's `question`). Raises as `prompt` does."""
+        return [self.read(ids) for ids in self.generate([self.prompt(q) for q in questions], batch_size)]
+
+    def prompt(self, question: str) -> np.ndarray:
+        """The prompt of a question in the model's form as ids of shape (P,), exactly as in training.
+
+        Raises:
+            TacitError: The question is empty, or holds what the tokenizer cannot represent.
+        """
+        if not question.strip():
+            raise TacitError("the question is empty")
+        text = self.template.write_prompt(question)
+        encoding = self.tokenizer([text], verbose=False).encodings[0]  # ty: ignore[not-subscriptable]
+        special = np.array(encoding.special_tokens_mask, dtype=bool)
+        for index in np.flatnonzero(~special & np.isin(encoding.ids, self.tokenizer.all_special_ids)):
+            word = text[slice(*encoding.offsets[index])]
+            raise TacitError(f"question {question[:60]!r}: the model has no token for {word!r}")
+        return np.array(encoding.ids)[: np.flatnonzero(~special)[-1] + 1]  # without an end of sequence
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[np.ndarray], batch_size: int) -> list[np.ndarray]:
@@ -83,41 +98,62 @@ class Student:
             batch_size (`int`): Prompts of like length are put together, padded on the left.
 
         Returns:
-            The new ids of each prompt, up to and including the first end of sequence.
-        """
-        from transformers import GenerationConfig
+            The new ids of each prompt, up to and including the first end of sequence. Generation stops after
+            `max_new_tokens`, or where the model's positions end.
 
-        eos = self.tokenizer.eos_token_id
-        config = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=eos,
-            pad_token_id=pad_id(self.tokenizer),
-            use_cache=True,
-        )
-        was_training = self.model.training
-        self.model.eval()
+        Raises:
+            TacitError: A prompt leaves no position to write to.
+        """
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         written: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(prompts)
-        for first in range(0, len(order), batch_size):
-            chosen = order[first : first + batch_size]
-            width = max(len(prompts[index]) for index in chosen)
-            ids = np.full((len(chosen), width), pad_id(self.tokenizer))
-            mask = np.zeros_like(ids)
-            for row, index in enumerate(chosen):
-                ids[row, width - len(prompts[index]) :] = prompts[index]
-                mask[row, width - len(prompts[index]) :] = 1
-            device = self.model.device
-            out = self.model.generate(
-                input_ids=torch.from_numpy(ids).to(device),
-                attention_mask=torch.from_numpy(mask).to(device),
-                generation_config=config,
-            )
-            for index, row in zip(chosen, out[:, width:].cpu().numpy(), strict=True):
-                ends = np.flatnonzero(row == eos)
-                written[index] = row[: ends[0] + 1] if len(ends) else row
-        self.model.train(was_training)
+        was_training, own_config = self.model.training, self.model.generation_config
+        self.model.eval()
+        try:
+            # Where the positions bound a reply, only prompts of one length go together: nobody cuts another one short.
+            for room, group in groupby(order, key=lambda index: self._room(len(prompts[index]))):
+                alike = list(group)
+                for first in range(0, len(alike), batch_size):
+                    chosen = alike[first : first + batch_size]
+                    rows = self._generate_batch([prompts[index] for index in chosen], room)
+                    for index, row in zip(chosen, rows, strict=True):
+                        written[index] = row
+        finally:
+            self.model.train(was_training)
+            self.model.generation_config = own_config
         return written
+
+    def _room(self, length: int) -> int:
+        """How many tokens may follow a prompt of this length."""
+        positions = max_positions(self.model)
+        if positions is None:
+            return self.max_new_tokens
+        if length >= positions:
+            raise TacitError(f"a question of {length} tokens is too long: the model has {positions} positions")
+        return min(self.max_new_tokens, positions - length)
+
+    def _generate_batch(self, prompts: Sequence[np.ndarray], room: int) -> list[np.ndarray]:
+        from transformers import GenerationConfig
+
+        eos, pad = self.tokenizer.eos_token_id, pad_id(self.tokenizer)
+        config = GenerationConfig(
+            do_sample=False, max_new_tokens=room, eos_token_id=eos, pad_token_id=pad, use_cache=True
+        )
+        self.model.generation_config = config  # else the model's own would add its penalties and other processors
+        width = max(map(len, prompts))
+        ids = np.full((len(prompts), width), pad)
+        mask = np.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = prompt
+            mask[row, width - len(prompt) :] = 1
+        device = self.model.device
+        out = self.model.generate(
+            input_ids=torch.from_numpy(ids).to(device),
+            attention_mask=torch.from_numpy(mask).to(device),
+            generation_config=config,
+        )
+        new = out[:, width:].cpu().numpy()
+        ends = [np.flatnonzero(row == eos) for row in new]
+        return [row[: end[0] + 1] if len(end) else row for row, end in zip(new, ends, strict=True)]
 
     def read(self, ids: np.ndarray) -> Reply:
         """The reply in generated ids."""
@@ -125,14 +161,15 @@ class Student:
         text = self._decode(body)
         marker = self.template.marker
         at = text.rfind(marker)
-        # The answer segment opens with the token that holds the marker's first character.
+        # The answer segment opens behind the last token to see before the marker, as in a rendering.
+        before = len(text[: max(at, 0)].rstrip())
         count = (
             len(body)
             if at < 0
-            else bisect.bisect_right(range(len(body)), at, key=lambda n: self._visible(body[:n])) - 1
+            else bisect.bisect_left(range(len(body)), before, key=lambda n: self._visible(body[:n]))
         )
         answer = extract_answer(text, marker)
-        return Reply(text.strip(), answer, self.task.show_answer(answer), max(count, 0), len(ids))
+        return Reply(text.strip(), answer, self.task.show_answer(answer), count, len(ids))
 
     def _decode(self, ids: np.ndarray) -> str:
         text = self.tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -368,7 +368,8 @@ def _show(facts: dict[str, Any]) -> None:
     print(f"Tokens: {of}, {tokenizer['size']:,} different ones{positions}")
 
     print(f"\n{'a trace has':20}{'min':>8}{'median':>8}{'p95':>8}{'max':>8}")
-    tokens = {f"{segment} tokens": counts for segment, counts in facts["tokens"].items()}
+    names = {"answer": "answer, end"}
+    tokens = {f"{names.get(segment, segment)} tokens": counts for segment, counts in facts["tokens"].items()}
     for name, counts in {"steps": facts["steps"], **tokens}.items():
         print(f"{name:20}" + "".join(f"{count:8,}" for count in counts.values()))
 

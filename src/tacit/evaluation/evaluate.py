@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
 from tacit.evaluation.statistics import wilson
-from tacit.models import pad_id
+from tacit.models import max_positions, pad_id
 from tacit.rendering import render
 from tacit.stages import Batcher, Removal
 from tacit.student import Reply, Student
@@ -28,6 +29,7 @@ class Prediction:
 
     id: str
     question: str
+    shown_question: str
     gold: str
     shown_gold: str
     answer: str
@@ -60,9 +62,16 @@ def evaluate(
         progress (`Callable`, *optional*): Called with (done, all).
 
     Raises:
-        TacitError: A problem cannot be rendered.
+        TacitError: A problem cannot be rendered, or is longer than the model's positions.
     """
     rendered = render(traces, student.tokenizer, student.template)
+    needed = rendered.lengths - rendered.chain_lengths
+    if (positions := max_positions(student.model)) is not None and needed.max() > positions:
+        trace = traces[int(needed.argmax())]
+        raise TacitError(
+            f"trace {trace.id} ({trace.question[:60]!r}): prompt and answer have {needed.max()} tokens, "
+            f"but the model has only {positions} positions"
+        )
     exact = np.zeros(len(traces), dtype=bool)
     if student.silent:
         batcher = Batcher(rendered, pad_id(student.tokenizer), student.model.device)
@@ -84,6 +93,7 @@ def _predict(student: Student, trace: Trace, reply: Reply) -> Prediction:
     return Prediction(
         id=trace.id,
         question=trace.question,
+        shown_question=student.task.show_question(trace.question),
         gold=trace.label,
         shown_gold=student.task.show_answer(trace.label),
         answer=reply.answer,
@@ -124,8 +134,7 @@ def measure_speed(
     """
     prompts = []
     for student in students:
-        texts = [student.template.write_prompt(question) for question in questions]
-        prompts.append([np.array(ids) for ids in student.tokenizer(texts).input_ids])
+        prompts.append([student.prompt(question) for question in questions])
         student.generate(prompts[-1][:batch_size], batch_size)
     seconds: list[list[float]] = [[] for _ in students]
     for _ in range(rounds):

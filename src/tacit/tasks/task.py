@@ -64,6 +64,10 @@ class Task:
         """From what a person types to a trace's `question`."""
         return typed.strip()
 
+    def show_question(self, question: str) -> str:
+        """From a trace's `question` to what a person would type."""
+        return question
+
     def show_answer(self, answer: str) -> str:
         """From a model's answer to what a person reads."""
         return answer

@@ -21,8 +21,8 @@ class StepwiseInternalizationConfig(TrainingArguments):
     """Settings of `StepwiseInternalizationTrainer` (arXiv 2405.14838).
 
     Defaults that differ from `TrainingArguments`: constant learning rate 5e-5 with weight decay 0.01 as published,
-    batch 32, bf16 autocast (over float32 weights) where the hardware has it, a log line every 50 steps, two checkpoints
-    kept, no filter for NaN losses. The defaults of the removal are the paper's.
+    batch 32, bf16 autocast (over float32 weights) where the hardware has it, a log line every 50 steps, two
+    checkpoints kept, no filter for NaN losses. The defaults of the removal are the paper's.
 
     `schedule` decides when the next stage begins: `linear` and `adaptive` internalize; `keep_all` is explicit CoT and
     `remove_all` is No CoT, the two baselines.
@@ -69,13 +69,13 @@ class StepwiseInternalizationConfig(TrainingArguments):
 
     removal_chunk: int = field(default=1, metadata={"help": "adaptive: removed at a time."})
     recovery_tolerance: float = field(
-        default=1.1,
-        metadata={"help": "adaptive: recovered at this many times the loss before the removal, plus slack."},
+        default=1.1, metadata={"help": "adaptive: recovered at this many times the loss of before, plus the slack."}
     )
-    recovery_slack: float = field(default=0.05, metadata={"help": "adaptive: nats per token on top of it."})
+    recovery_slack: float = field(default=0.01, metadata={"help": "adaptive: in nats per token."})
     recovery_window: int = field(default=10, metadata={"help": "adaptive: steps over which the loss is smoothed."})
     stage_min_steps: int = field(default=30, metadata={"help": "adaptive: the shortest stage, in optimizer steps."})
     stage_patience: int = field(default=500, metadata={"help": "adaptive: the longest stage, in optimizer steps."})
+    explicit_loss: float = field(default=0.05, metadata={"help": "adaptive: the loss that ends the explicit stage."})
     explicit_patience: int = field(default=2000, metadata={"help": "adaptive: the longest explicit stage."})
 
     prompt: str = field(default=Template.prompt, metadata={"help": "What the model is given, with {question} in it."})
@@ -165,6 +165,7 @@ class StepwiseInternalizationConfig(TrainingArguments):
             self.recovery_slack,
             self.stage_min_steps,
             self.stage_patience,
+            self.explicit_loss,
             self.explicit_patience,
             self.removal_start,
             self.remove_all_after,

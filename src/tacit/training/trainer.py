@@ -211,8 +211,9 @@ class StepwiseInternalizationTrainer(Trainer):
                 "stage", self.state.global_step, removed=removed, total=self.schedule.total, previous=self.removed
             )
         if self.args.reset_optimizer:
-            # The inner optimizer, not accelerate's wrapper; the object stays, and with it schedulers and sharding.
-            getattr(self.optimizer, "optimizer", self.optimizer).state.clear()
+            # Only the state: the object stays, and with it accelerate's wrapper, schedulers and sharding.
+            assert isinstance(self.optimizer, torch.optim.Optimizer)
+            self.optimizer.state.clear()
 
     def keep_stage(self) -> None:
         """Saves the model as it stands as a checkpoint under `stages/`, named by the removal in force."""
@@ -289,7 +290,7 @@ class StepwiseInternalizationTrainer(Trainer):
         """Trainer's; with `decay_share`, constant (after any warm-up) and then linear to zero."""
         if self.lr_scheduler is None and self.args.decay_share:
             self.lr_scheduler = get_wsd_schedule(
-                optimizer or self.optimizer,
+                optimizer or self.optimizer,  # ty: ignore[invalid-argument-type]
                 num_warmup_steps=self.args.get_warmup_steps(num_training_steps),
                 num_decay_steps=max(1, round(self.args.decay_share * num_training_steps)),
                 num_training_steps=num_training_steps,

@@ -1,0 +1,21 @@
+"""Trains the tiny model in each of several processes, and keeps the weights of each.
+
+Usage: `python -m torch.distributed.run --standalone --nproc-per-node 2 train_ranks.py FOLDER SETTINGS`, as JSON.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import tiny
+import torch
+from safetensors.torch import save_file
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+trainer = tiny.trainer(
+    folder, tiny.model().double(), ddp_backend="gloo", ddp_find_unused_parameters=False, **json.loads(sys.argv[2])
+)
+trainer.train(resume_from_checkpoint=True)
+save_file({"weights": tiny.weights(trainer.model)}, folder / f"rank{os.environ['RANK']}.safetensors")

@@ -1,0 +1,427 @@
+"""The command line's shell, `tacit tasks`, `tacit env` and `tacit data`."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import tacit.cli
+from tacit.cli.shell import extra_options
+from tacit.environment import environment
+from tacit.errors import TacitError
+from tacit.formats import read
+from tacit.models import word_tokenizer
+from tacit.tasks import TASKS, get_task
+from tacit.trace import read_jsonl, write_jsonl
+
+GOOD = '{"question": "2 + 2", "steps": ["2 and 2 is 4"], "answer": "4"}'
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tacit_(*words: str) -> Result:
+    result = CliRunner().invoke(tacit.cli.app, list(words), prog_name="tacit")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def process(*words: str, **settings) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "tacit", *words]
+    return subprocess.run(command, text=True, timeout=60, **{"capture_output": True, **settings})
+
+
+def fails(status: int, *words: str) -> str:
+    """The one line on stderr of a command that must fail with this status."""
+    result = tacit_(*words)
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ")
+    return result.stderr
+
+
+def make(*words: str, output: str = "made.jsonl") -> list:
+    result = tacit_("data", "make", *words, "-o", output)
+    assert result.exit_code == 0, result.output
+    return read_jsonl(output)
+
+
+# --- the shell -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_imports_no_heavy_library() -> None:
+    code = "import sys, tacit.cli; print(*{'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+
+
+def test_every_help_answers_and_fits_80_columns() -> None:
+    for words in (
+        [],
+        ["tasks"],
+        ["env"],
+        ["data"],
+        *(["data", name] for name in ("make", "convert", "check", "split")),
+    ):
+        result = tacit_(*words, "--help")
+        assert result.exit_code == 0
+        assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_help_of_make_shows_the_options_of_each_task() -> None:
+    help = tacit_("data", "make", "multiplication", "--help").stdout
+    for task in TASKS.values():
+        for name, option in task.options.items():
+            assert f"--{name} {option.default}" in help
+
+
+def test_version() -> None:
+    assert tacit_("--version").stdout == f"tacit {environment()['versions']['tacit']}\n"
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["data", "nonsense"], ["tasks", "--nonsense"], ["data", "check"], []])
+def test_usage_errors_have_status_2(words: list[str]) -> None:
+    result = tacit_(*words)
+    assert result.exit_code == 2
+    assert "Usage: tacit" in result.output
+
+
+def test_bad_input_through_the_real_process() -> None:
+    Path("empty.jsonl").touch()
+    done = process("data", "check", "empty.jsonl")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: empty.jsonl: no traces in this file\n"
+
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+
+
+@needs_full
+@pytest.mark.parametrize("words", [["tasks"], ["--help"], ["data", "--help"]])
+def test_full_disk_behind_stdout(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = process(*words, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write the output: No space left on device\n"
+
+
+@needs_full
+def test_full_disk_behind_output() -> None:
+    error = fails(1, "data", "make", "multiplication", "--size", "1000", "-o", "/dev/full")
+    assert error == "error: cannot write /dev/full: No space left on device\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+def test_closed_pipe_is_quiet() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = process("tasks", capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("told", "said"), [((), "interrupted"), (("stopped; go on with X",), "stopped; go on with X")]
+)
+def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, told: tuple[str, ...], said: str) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt(*told)
+
+    monkeypatch.setattr(tacit.cli.data, "write", interrupt)
+    result = tacit_("data", "make", "multiplication", "--size", "3", "-o", "x.jsonl")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", f"{said}\n")
+
+
+def test_json_is_all_of_stdout() -> None:
+    done = process("env", "--json")
+    found = json.loads(done.stdout)
+    assert {"python", "tacit", "torch", "transformers"} <= set(found["versions"])
+    assert {"cpu", "cores", "memory_gib", "gpus"} == set(found["hardware"])
+    assert done.stderr == ""
+
+
+def test_env_for_people() -> None:
+    shown = tacit_("env").stdout
+    assert f"torch         {environment()['versions']['torch']}" in shown
+    assert "cores" in shown or "core" in shown
+
+
+def test_extra_options() -> None:
+    assert extra_options(["--digits", "-3x2", "--two-words=a=b"]) == {"digits": "-3x2", "two_words": "a=b"}
+    for words in (["4x2"], ["--digits"], ["--digits", "--ordered", "true"], ["-x", "1"]):
+        with pytest.raises(TacitError):
+            extra_options(words)
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_for_people_and_programs() -> None:
+    shown = tacit_("tasks").stdout
+    listed = json.loads(tacit_("tasks", "--json").stdout)
+    assert [task["name"] for task in listed] == list(TASKS)
+    for task in listed:
+        assert task["name"] in shown
+        assert task["licence"] in shown
+        for name in task["options"]:
+            assert f"--{name}" in shown
+
+
+# --- make ------------------------------------------------------------------------------------------------------------
+
+
+def test_make_is_what_the_task_makes() -> None:
+    made = make("multiplication", "--digits", "3x2", "--size", "50", "--seed", "7")
+    assert made == get_task("multiplication").make(50, 7, digits="3x2")
+    assert made == make("multiplication", "--digits=3x2", "--size=50", "--seed=7", output="again.jsonl")
+    assert made != make("multiplication", "--digits", "3x2", "--size", "50", output="seed-0.jsonl")
+    assert len(make("coin_flip", "--flips", "2", "--size", "5", output="new/folder/coin.jsonl")) == 5
+
+
+def test_make_in_another_format() -> None:
+    assert tacit_("data", "make", "multiplication", "--size", "5", "--to", "icot", "-o", "m.txt").exit_code == 0
+    asked = [trace.question for trace in get_task("multiplication").make(5, 0)]
+    assert [trace.question for trace in read("m.txt", "icot")] == asked
+
+
+@pytest.mark.parametrize("digits", ["0x4", "4by4", "-3x2", "4x2,", "101x2"])
+def test_make_refuses_bad_digits(digits: str) -> None:
+    for words in (["--digits", digits], [f"--digits={digits}"]):
+        error = fails(2, "data", "make", "multiplication", *words, "--size", "5", "-o", "x.jsonl")
+        assert f"got {digits!r}" in error
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["multiplicatin"], 2, "unknown task 'multiplicatin'; did you mean 'multiplication'?"),
+        (["multiplication", "--digit", "4x2"], 2, "'--digit'; did you mean '--digits'?"),
+        (["multiplication", "--sede", "4"], 2, "'--sede'; did you mean '--seed'?"),
+        (["multiplication", "--digits"], 2, "--digits needs a value"),
+        (["multiplication", "4x2"], 2, "'4x2' was not expected"),
+        (["--digits", "4x2", "multiplication"], 2, "the task comes first"),
+        (["coin_flip", "--flips", "many"], 2, "flips must be a whole number"),
+        (["multiplication", "--to", "icto"], 2, "unknown format 'icto'; did you mean 'icot'?"),
+        (["multiplication", "--digits", "1x1", "--size", "46"], 1, "only 45 distinct 1x1 problems exist"),
+    ],
+)
+def test_make_refuses(words: list[str], status: int, said: str) -> None:
+    assert said in fails(status, "data", "make", "--size", "5", "-o", "new/x.jsonl", *words)
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "many"])
+def test_make_refuses_sizes(size: str) -> None:
+    assert tacit_("data", "make", "multiplication", "--size", size, "-o", "x.jsonl").exit_code == 2
+
+
+def test_output_that_exists_stays_unless_told_otherwise() -> None:
+    Path("kept.jsonl").write_text(GOOD)
+    words = "data", "make", "multiplication", "--size", "5", "-o", "kept.jsonl"
+    assert "kept.jsonl exists already" in fails(1, *words)
+    assert Path("kept.jsonl").read_text() == GOOD
+    assert tacit_(*words, "--overwrite").exit_code == 0
+    assert len(read_jsonl("kept.jsonl")) == 5
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout on this system")
+def test_output_into_a_pipe() -> None:
+    before = os.readlink("/dev/stdout")
+    done = process("data", "make", "multiplication", "--size", "3", "-o", "/dev/stdout")
+    assert [json.loads(line)["source"]["task"] for line in done.stdout.splitlines()] == ["multiplication"] * 3
+    assert "3 traces of multiplication" in done.stderr
+    assert os.readlink("/dev/stdout") == before
+
+
+# --- convert ---------------------------------------------------------------------------------------------------------
+
+
+def test_convert_there_and_back_names_rule_and_task() -> None:
+    lines = "3 2 * 5||0 5 1 #### 5 1 1\n1 1 * 2 1||2 2 0 + 0 1 1 0 #### 2 3 1 0\n"
+    Path("a.txt").write_text(lines)
+    words = "data", "convert", "a.txt", "--from", "icot", "--task", "multiplication", "-o", "deep/a.jsonl"
+    said = tacit_(*words).stdout
+    assert said == "deep/a.jsonl: 2 traces; split into steps by: terms (2 traces)\n"
+    traces = read_jsonl("deep/a.jsonl")
+    assert [(trace.source or {})["task"] for trace in traces] == ["multiplication"] * 2
+    assert len(traces[1].steps) == 2
+    assert tacit_("data", "convert", "deep/a.jsonl", "--from", "tacit", "--to", "icot", "-o", "b.txt").exit_code == 0
+    assert Path("b.txt").read_text() == lines
+
+
+def test_convert_refuses_what_does_not_fit_the_task() -> None:
+    Path("own.jsonl").write_text(f"{GOOD}\n")
+    error = fails(1, "data", "convert", "own.jsonl", "--from", "tacit", "--task", "multiplication", "-o", "x.jsonl")
+    assert "own.jsonl, trace 1 " in error
+    assert "not a multiplication question" in error
+    assert "did you mean" in fails(2, "data", "convert", "own.jsonl", "--from", "tacti", "-o", "x.jsonl")
+    assert "did you mean" in fails(
+        2, "data", "convert", "own.jsonl", "--from", "tacit", "--to", "ict", "-o", "x.jsonl"
+    )
+    assert "did you mean" in fails(
+        2, "data", "convert", "own.jsonl", "--from", "tacit", "--task", "coin_flop", "-o", "x.jsonl"
+    )
+
+
+def test_convert_to_a_format_that_cannot_carry_it() -> None:
+    Path("own.jsonl").write_text(GOOD.replace("2 + 2", "a || b") + "\n")
+    assert "'||'" in fails(1, "data", "convert", "own.jsonl", "--from", "tacit", "--to", "icot", "-o", "x.txt")
+    assert not Path("x.txt").exists()
+
+
+# --- split -----------------------------------------------------------------------------------------------------------
+
+
+def test_split_leaks_no_problem() -> None:
+    get = get_task("multiplication")
+    traces = get.make(400, 0, digits="2x2", ordered=True)
+    write_jsonl(traces, "all.jsonl")
+    assert tacit_("data", "split", "all.jsonl", "--test", "0.25", "--seed", "3", "-o", "new/parts").exit_code == 0
+    train, test = read_jsonl("new/parts/train.jsonl"), read_jsonl("new/parts/test.jsonl")
+    assert len(train) + len(test) == 400
+    assert not {get.problem(trace.question) for trace in train} & {get.problem(trace.question) for trace in test}
+    assert "train.jsonl exists already" in fails(1, "data", "split", "all.jsonl", "--test", "0.5", "-o", "new/parts")
+
+
+def test_split_knows_the_task_by_name_too() -> None:
+    Path("pairs.txt").write_text("".join(f"{a} * {b}||1 #### 1\n" for a, b in ("12", "21", "34", "43")))
+    for words, size in (([], 2), (["--task", "multiplication"], 2)):
+        output = f"parts{len(words)}"
+        tacit_("data", "split", "pairs.txt", "--from", "icot", "--test", "0.5", "-o", output, *words)
+        assert len(read_jsonl(f"{output}/test.jsonl")) == size
+    kept_together = {tuple(sorted(trace.question.split(" * "))) for trace in read_jsonl("parts2/test.jsonl")}
+    assert len(kept_together) == 1
+
+
+@pytest.mark.parametrize(("share", "status"), [("0", 2), ("1", 2), ("-0.5", 2), ("nan", 2), ("0.001", 1)])
+def test_split_refuses_shares(share: str, status: int) -> None:
+    make("coin_flip", "--size", "20")
+    assert "test share" in fails(status, "data", "split", "made.jsonl", "--test", share, "-o", "parts")
+    assert not Path("parts").exists()
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "bad.jsonl: no traces in this file"),
+        ("\n \n", "bad.jsonl: no traces in this file"),
+        (f"{GOOD}\nhello\n", "bad.jsonl:2: not JSON"),
+        (f"{GOOD}\n[1]\n", "bad.jsonl:2: expected a JSON object"),
+        (f'{GOOD}\n\n{{"question": "a", "steps": []}}\n', "bad.jsonl:3: field 'answer' is missing"),
+        ('{"question": 3, "steps": [], "answer": "b"}', "bad.jsonl:1: field 'question': expected a string"),
+        ('{"question": "a", "steps": "b", "answer": "c"}', "bad.jsonl:1: field 'steps' expected a list"),
+        (
+            '{"question": "a", "steps": [], "answr": "c"}',
+            "bad.jsonl:1: unknown field 'answr'; did you mean 'answer'?",
+        ),
+        ("1 * 2||2 #### 2\n", "the file looks like another format: try --from icot"),
+        ('{"question": "a", "answer": "b\\n#### 4"}', "the file looks like another format: try --from gsm8k\n"),
+        ('{"question": "a", "answer": "b ** c\\n#### 4"}', "try --from gsm8k-socratic"),
+    ],
+)
+def test_check_refuses_files(content: str, said: str) -> None:
+    Path("bad.jsonl").write_text(content)
+    assert said in fails(1, "data", "check", "bad.jsonl")
+
+
+def test_check_refuses_what_is_not_there() -> None:
+    assert "nowhere.jsonl: No such file" in fails(1, "data", "check", "nowhere.jsonl")
+    assert ".: Is a directory" in fails(1, "data", "check", ".")
+    assert "unknown format 'gsmk'; did you mean 'gsm8k'?" in fails(2, "data", "check", ".", "--from", "gsmk")
+    make("coin_flip", "--size", "3")
+    assert "tokenizer_config.json is missing" in fails(1, "data", "check", "made.jsonl", "--model", ".")
+
+
+def test_check_shows_data_as_the_model_sees_it() -> None:
+    make("multiplication", "--size", "300")
+    facts = json.loads(tacit_("data", "check", "made.jsonl", "--json").stdout)
+    assert facts["ok"]
+    assert facts["traces"] == 300
+    assert facts["steps"] == {"min": 2, "median": 2, "p95": 2, "max": 2}
+    assert facts["tokens"]["chain"]["max"] == 12
+    assert not any(facts["notes"].values())
+    first = read_jsonl("made.jsonl")[0]
+    segments = {segment["segment"]: segment for segment in facts["first"]["segments"]}
+    assert list(segments) == ["prompt", "step 1", "step 2", "answer", "end"]
+    assert " ".join(segments["prompt"]["tokens"]) == f"{first.question} ->"
+    assert " ".join(segments["step 2"]["tokens"]) == first.steps[1].text
+    assert " ".join(segments["answer"]["tokens"]) == f"#### {first.answer}"
+    assert [segment["target"] for segment in segments.values()] == [False, True, True, True, True]
+    shown = tacit_("data", "check", "made.jsonl").stdout
+    assert f"#### {first.answer}" in shown
+    assert shown.endswith("Ready for training.\n")
+
+
+def test_check_finds_what_is_odd_and_what_is_wrong() -> None:
+    records = [
+        {"question": "2 + 2", "steps": ["4"], "answer": "4"},
+        {"question": "2 + 2", "steps": ["4"], "answer": "5", "gold": "4"},
+        {"question": "2  +  2", "steps": [], "answer": "4"},
+        {"question": "12 * 3", "steps": ["x"], "answer": "36", "source": {"task": "multiplication"}},
+        {"question": "what is <eos>", "steps": ["x"], "answer": "y"},
+    ]
+    Path("own.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    result = tacit_("data", "check", "own.jsonl", "--json")
+    facts = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert facts["notes"] == {
+        "same_question": [2],
+        "same_problem": [3],
+        "no_steps": [3],
+        "answer_not_gold": [2],
+        "question_not_of_task": [4],
+    }
+    assert [(problem["trace"], problem["problem"]) for problem in facts["problems"]] == [
+        (5, "the text holds the special token '<eos>'")
+    ]
+    shown = tacit_("data", "check", "own.jsonl")
+    assert shown.exit_code == 1
+    assert "own.jsonl, trace 5 (id " in shown.stdout
+    assert shown.stdout.endswith("Not ready for training: 1 of 5 traces cannot be trained on.\n")
+
+
+@pytest.fixture
+def small_model() -> Callable[..., str]:
+    def save(positions: int | None, **changes: object) -> str:
+        tokenizer = word_tokenizer(["2 + 3 4 and is -> ####"])
+        for name, value in changes.items():
+            setattr(tokenizer, name, value)
+        tokenizer.save_pretrained("model")
+        if positions:
+            Path("model/config.json").write_text(json.dumps({"model_type": "gpt2", "n_positions": positions}))
+        return "model"
+
+    return save
+
+
+def test_check_with_a_model(small_model: Callable[..., str]) -> None:
+    longer = GOOD.replace("is 4", "is 2 + 2 is 4")
+    unknown = GOOD.replace("2 + 2", "2 × 2")
+    Path("own.jsonl").write_text(f"{GOOD}\n{longer}\n{unknown}\n")
+    result = tacit_("data", "check", "own.jsonl", "--model", small_model(14), "--json")
+    facts = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert facts["tokenizer"] == {"name": "model", "size": 11, "positions": 14}
+    assert [(problem["trace"], problem["problem"]) for problem in facts["problems"]] == [
+        (2, "16 tokens, but the model has only 14 positions"),
+        (3, "the tokenizer cannot represent '×'"),
+    ]
+
+
+def test_check_with_a_tokenizer_alone_and_one_without_end(small_model: Callable[..., str]) -> None:
+    Path("own.jsonl").write_text(f"{GOOD}\n")
+    assert tacit_("data", "check", "own.jsonl", "--model", small_model(None)).exit_code == 0
+    error = fails(1, "data", "check", "own.jsonl", "--model", small_model(None, eos_token=None))
+    assert error == "error: the tokenizer has no end-of-sequence token\n"

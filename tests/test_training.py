@@ -1,0 +1,707 @@
+"""The trainer: equal trajectories, the removal at every step, the loss, the optimizer reset, the methods, bad input.
+
+Exact resume is in `test_resume.py`, the optimizers in `test_optimizers.py`.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from scripts import tiny
+from tacit import checkpoint
+from tacit.errors import TacitError
+from tacit.recipe import load_recipe, parse_recipe
+from tacit.run import carry_out
+from tacit.trace import Step, Trace, to_dataset
+from tacit.training.trainer import StepwiseInternalizationTrainer
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# --- equal trajectories ----------------------------------------------------------------------------------------------
+
+LINEAR = {"removal_per_epoch": 4}
+SCHEDULES = [pytest.param(LINEAR, id="linear"), pytest.param(tiny.ADAPTIVE, id="adaptive")]
+SAME = {"max_steps": 14, "learning_rate": 3e-3, "removal_smoothing": 1.0, "train": None}
+
+
+def train_exactly(folder: Path, micro_batch: int, accumulate: int, **changed: Any) -> torch.Tensor:
+    """Weights after a training in float64, where the order of additions does not show; dropout would."""
+    chosen = {**SAME, **changed, "train": tiny.traces(60)}
+    trainer = tiny.trainer(
+        folder,
+        tiny.model().double(),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulate,
+        **chosen,
+    )
+    trainer.train()
+    return tiny.weights(trainer.model)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_accumulation_changes_no_trajectory(schedule: dict[str, Any], optimizer: str, tmp_path: Path) -> None:
+    """60 examples: the last step of each epoch is short, and a stage begins inside an epoch."""
+    whole = train_exactly(tmp_path / "8x1", 8, 1, optimizer=optimizer, **schedule)
+    stages = tiny.metrics(tmp_path / "8x1", "stage")
+    assert len(stages) > 2
+    for micro_batch, accumulate in ((1, 8), (4, 2)):
+        folder = tmp_path / f"{micro_batch}x{accumulate}"
+        parts = train_exactly(folder, micro_batch, accumulate, optimizer=optimizer, **schedule)
+        assert tiny.metrics(folder, "stage") == stages
+        torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)
+        for one, other in zip(tiny.metrics(folder, "train"), tiny.metrics(tmp_path / "8x1", "train"), strict=True):
+            assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+
+
+def test_the_weights_would_tell(tmp_path: Path) -> None:
+    """The comparison above is sharp: another removal at a single step shows."""
+    whole = train_exactly(tmp_path / "a", 8, 1, **LINEAR)
+    other = train_exactly(tmp_path / "b", 8, 1, **LINEAR, removal_start=1)
+    assert (whole - other).abs().max() > 1e-3
+    again = train_exactly(tmp_path / "c", 8, 1, **LINEAR)
+    assert torch.equal(whole, again)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_two_processes_are_one(schedule: dict[str, Any], tmp_path: Path) -> None:
+    """Two ranks of batch 4 are one of batch 8, interrupted and resumed in between or not."""
+    same = {**SAME, **schedule, "per_device_train_batch_size": 4, "train": None}
+    del same["train"]
+    two = tmp_path / "two"
+    two.mkdir()
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = str(Path(tiny.__file__).with_name("train_ranks.py"))
+    done = subprocess.run(
+        [*launch, script, str(two), json.dumps(same)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [load_file(two / f"rank{rank}.safetensors")["weights"] for rank in range(2)]
+    assert torch.equal(*ranks)
+
+    one = tiny.trainer(tmp_path / "one", tiny.model().double(), **{**same, "per_device_train_batch_size": 8})
+    one.train()
+    assert tiny.metrics(two, "stage") == tiny.metrics(tmp_path / "one", "stage") != []
+    torch.testing.assert_close(ranks[0], tiny.weights(one.model), rtol=0, atol=1e-6)
+
+
+# --- the removal and the loss of every step --------------------------------------------------------------------------
+
+
+class Recorder(TrainerCallback):
+    """What `Batcher.cut` was asked for, by optimizer step."""
+
+    def __init__(self) -> None:
+        self.cuts: dict[int, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+
+    def watch(self, trainer: StepwiseInternalizationTrainer) -> None:
+        cut = trainer.batcher.cut
+
+        def recorded(examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, torch.Tensor]:
+            self.cuts.setdefault(trainer.state.global_step, []).append((examples, start, length))
+            return cut(examples, start, length)
+
+        trainer.batcher.cut = recorded  # ty: ignore[invalid-assignment]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_step_is_cut_by_its_own_stage(
+    schedule: dict[str, Any], accumulate: int, workers: int, tmp_path: Path
+) -> None:
+    """Whatever is fetched ahead: all micro-batches of a step are cut as the schedule says for that very step."""
+    recorder = Recorder()
+    trainer = tiny.trainer(
+        tmp_path,
+        removal_smoothing=math.inf,
+        gradient_accumulation_steps=accumulate,
+        per_device_train_batch_size=4 // accumulate,
+        dataloader_num_workers=workers,
+        max_steps=14,
+        **schedule,
+    )
+    recorder.watch(trainer)
+    trainer.train()
+    assert sorted(recorder.cuts) == list(range(14))
+    begins = {line["step"]: line["removed"] for line in tiny.metrics(tmp_path, "stage")}
+    wanted, removed = [], 0
+    for step in range(14):
+        removed = begins.get(step, removed)
+        wanted.append(removed)
+        assert len(recorder.cuts[step]) == accumulate
+        for examples, start, length in recorder.cuts[step]:
+            assert (start == trainer.rendered.prompt_lengths[examples]).all()
+            assert (length == removed).all()
+    if schedule is LINEAR:
+        assert wanted == [4 * step // 9 for step in range(14)]  # 9 steps an epoch
+    assert len(set(wanted)) > 2
+
+
+def naive_loss(trainer: StepwiseInternalizationTrainer, examples: list[int], removed: list[int]) -> float:
+    """The mean loss of the targets left, one sequence at a time, nothing padded."""
+    total, count = 0.0, 0
+    for example, gone in zip(examples, removed, strict=True):
+        one = trainer.rendered[example]
+        target = [*one.chain.tolist()[gone:], *one.answer.tolist()]
+        ids = torch.tensor([[*one.prompt.tolist(), *target]])
+        with torch.no_grad():
+            logits = trainer.model(input_ids=ids).logits[0, len(one.prompt) - 1 : -1]
+        losses = torch.nn.functional.cross_entropy(logits, torch.tensor(target), reduction="none")
+        total, count = total + float(losses.sum()), count + len(target)
+    return total / count
+
+
+@pytest.mark.parametrize("smoothing", [math.inf, 0.7])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_loss_is_the_mean_over_the_targets_that_are_left(
+    accumulate: int, smoothing: float, tmp_path: Path
+) -> None:
+    """Tokens are counted after the removal, over all micro-batches of a step. Chains of two lengths; weights rest."""
+    recorder = Recorder()
+    trainer = tiny.trainer(
+        tmp_path,
+        train=tiny.traces(36, "2x2,3x2"),
+        learning_rate=0.0,
+        weight_decay=0.0,
+        gradient_accumulation_steps=accumulate,
+        per_device_train_batch_size=4 // accumulate,
+        removal_smoothing=smoothing,
+        max_steps=10,
+    )
+    recorder.watch(trainer)
+    trainer.train()
+    trainer.model.eval()
+    for step, line in enumerate(tiny.metrics(tmp_path, "train")):
+        scheduled = math.floor(4.5 * step / 9)
+        examples = [int(example) for cut in recorder.cuts[step] for example in cut[0]]
+        removed = []
+        for example in examples:
+            extra = int(trainer.removal.offsets(step, np.array([example]))[0])
+            removed.append(min(scheduled + extra, len(trainer.rendered[example].chain)))
+        assert line["removed"] == scheduled
+        assert line["loss"] == pytest.approx(naive_loss(trainer, examples, removed), abs=2e-5)
+
+
+# --- the optimizer reset ---------------------------------------------------------------------------------------------
+
+
+class OptimizerWatch(TrainerCallback):
+    """How many parameters have a state when a step begins, when it ends, and in its checkpoint."""
+
+    def __init__(self) -> None:
+        self.begin: list[int] = []
+        self.end: list[int] = []
+        self.saved: list[dict[str, Any]] = []
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **about: Any) -> None:
+        self.begin.append(len(about["optimizer"].state))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **about: Any) -> None:
+        self.end.append(len(about["optimizer"].state))
+
+    def on_save(self, args: Any, state: Any, control: Any, **about: Any) -> None:
+        path = Path(args.output_dir) / f"checkpoint-{state.global_step}" / "optimizer.pt"
+        self.saved.append(torch.load(path, weights_only=True)["state"])
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_optimizer_is_emptied_when_a_stage_begins(optimizer: str, tmp_path: Path) -> None:
+    watch = OptimizerWatch()
+    trainer = tiny.trainer(
+        tmp_path,
+        callbacks=[watch],
+        optimizer=optimizer,
+        removal_per_epoch=27,  # three a step: everything is gone at step 3, then a long rest
+        save_strategy="steps",
+        save_steps=1,
+        max_steps=7,
+    )
+    kept = trainer.create_optimizer()
+    trainer.train()
+    assert [line["removed"] for line in tiny.metrics(tmp_path, "stage")] == [3, 6, tiny.CHAIN]
+    assert [line["step"] for line in tiny.metrics(tmp_path, "stage")] == [1, 2, 3]
+    parameters = len(list(trainer.model.parameters()))
+    assert watch.begin == [0, 0, 0, 0, parameters, parameters, parameters]  # emptied at 1, 2, 3, then never
+    assert watch.end == [parameters] * 7
+    assert [len(state) for state in watch.saved] == [parameters] * 7  # never in a checkpoint
+    assert getattr(trainer.optimizer, "optimizer", trainer.optimizer) is getattr(kept, "optimizer", kept)
+    if optimizer == "adamw":
+        assert [int(state[0]["step"]) for state in watch.saved] == [1, 1, 1, 1, 2, 3, 4]
+
+
+def test_no_reset_where_it_is_off(tmp_path: Path) -> None:
+    watch = OptimizerWatch()
+    trainer = tiny.trainer(tmp_path, callbacks=[watch], reset_optimizer=False, removal_per_epoch=27, max_steps=5)
+    trainer.train()
+    parameters = len(list(trainer.model.parameters()))
+    assert watch.begin == [0] + [parameters] * 4
+
+
+@pytest.mark.parametrize(
+    "rates", [{"lr_scheduler_type": "linear", "warmup_steps": 3}, {"decay_share": 0.5}], ids=["linear", "decay_share"]
+)
+def test_the_learning_rate_does_not_see_the_reset(rates: dict[str, Any], tmp_path: Path) -> None:
+    curves = []
+    for reset in (True, False):
+        folder = tmp_path / str(reset)
+        tiny.trainer(folder, reset_optimizer=reset, max_steps=10, **rates).train()
+        assert len(tiny.metrics(folder, "stage")) == 4
+        curves.append([line["learning_rate"] for line in tiny.metrics(folder, "train")])
+    assert curves[0] == curves[1]
+    if "decay_share" in rates:
+        assert curves[0] == pytest.approx([1e-3] * 6 + [8e-4, 6e-4, 4e-4, 2e-4])
+
+
+# --- the methods -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("schedule", "left"), [("remove_all", 0), ("keep_all", tiny.CHAIN)])
+def test_the_baselines(schedule: str, left: int, tmp_path: Path) -> None:
+    """No CoT never sees a token of the chain, CoT always all of it; neither knows smoothing, stages or resets."""
+    seen = []
+    trainer = tiny.trainer(tmp_path, schedule=schedule, removal_smoothing=0.1, max_steps=12, evaluated=tiny.traces(8))
+    cut = trainer.batcher.cut
+
+    def watched(examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, torch.Tensor]:
+        batch = cut(examples, start, length)
+        for row, example in enumerate(examples):
+            one = trainer.rendered[int(example)]
+            answer = one.answer.tolist()
+            labels = [token for token in batch["labels"][row].tolist() if token != -100]
+            assert labels == (one.chain.tolist() if left else []) + answer
+            seen.append(len(labels) - len(answer))
+        return batch
+
+    trainer.batcher.cut = watched  # ty: ignore[invalid-assignment]
+    trainer.train()
+    assert set(seen) == {left}
+    assert tiny.metrics(tmp_path, "stage") == []
+    assert trainer.student().silent == (left == 0)
+    assert trainer.evaluate()["eval_removed"] == tiny.CHAIN - left
+
+
+def test_kept_stages_are_checkpoints(tmp_path: Path) -> None:
+    trainer = tiny.trainer(tmp_path, keep_stages=[0, 2], max_steps=8)
+    trainer.train()
+    kept = sorted(path.name for path in (tmp_path / "stages").iterdir())
+    assert kept == ["000", "002"]
+    begins = {line["previous"]: line["step"] for line in tiny.metrics(tmp_path, "stage")}
+    for name in kept:
+        student = checkpoint.load(tmp_path / "stages" / name)
+        assert not student.silent
+        assert student.info["removed_tokens"] == int(name)
+        assert student.info["train_steps"] == begins[int(name)]
+        again = tiny.trainer(tmp_path / f"until{name}", max_steps=begins[int(name)])
+        again.train()
+        assert torch.equal(tiny.weights(student.model), tiny.weights(again.model))
+
+
+def test_a_model_of_a_folder(tmp_path: Path) -> None:
+    """As from the Hub: model and tokenizer by name. It ends as a silent student that anybody can load."""
+    student, tokenizer = tiny.model(), tiny.tokenizer()
+    tokenizer.model_max_length = 32
+    student.save_pretrained(tmp_path / "hub")
+    tokenizer.save_pretrained(tmp_path / "hub")
+    by_name = tiny.trainer(tmp_path / "name", str(tmp_path / "hub"), removal_per_epoch=27, max_steps=5)
+    by_name.train()
+    by_object = tiny.trainer(tmp_path / "object", student, removal_per_epoch=27, max_steps=5)
+    by_object.train()
+    assert torch.equal(tiny.weights(by_name.model), tiny.weights(by_object.model))
+    checkpoint.save(by_name.student(), tmp_path / "out")
+    loaded = checkpoint.load(tmp_path / "out")
+    assert loaded.silent
+    assert loaded.reply(["1 2 * 3 4"]) == by_object.student().reply(["1 2 * 3 4"])
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_lora(optimizer: str, tmp_path: Path) -> None:
+    """Adapters alone are trained, resumed exactly, and merged into a plain model for the student."""
+    peft = pytest.importorskip("peft")
+
+    def made(folder: Path, steps: int) -> StepwiseInternalizationTrainer:
+        return StepwiseInternalizationTrainer(
+            tiny.model(),
+            tiny.settings(
+                folder, optimizer=optimizer, max_steps=steps, learning_rate=1e-2, save_strategy="steps", save_steps=4
+            ),
+            train_dataset=tiny.traces(),
+            processing_class=tiny.tokenizer(),
+            peft_config=peft.LoraConfig(r=4, target_modules=["c_attn"], fan_in_fan_out=True, lora_dropout=0.1),
+        )
+
+    trainer = made(tmp_path / "a", 9)
+    trainer.train()
+    trained = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("lora" in name for name in trained)
+    trainer.model.eval()
+    ids = torch.tensor([trainer.rendered[0].ids.tolist()])
+    student = trainer.student()
+    assert type(student.model) is type(tiny.model())
+    assert not [name for name, _ in student.model.named_parameters() if "lora" in name]
+    torch.testing.assert_close(student.model.eval()(ids).logits, trainer.model(ids).logits, rtol=0, atol=1e-4)
+    assert (student.model(ids).logits - tiny.model().eval()(ids).logits).abs().max() > 1e-2
+    checkpoint.save(student, tmp_path / "out")
+    assert torch.equal(checkpoint.load(tmp_path / "out").model(ids).logits, student.model(ids).logits)
+
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "checkpoint-4").rename(tmp_path / "b" / "checkpoint-4")
+    resumed = made(tmp_path / "b", 9)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(tiny.weights(resumed.model), tiny.weights(trainer.model))
+
+
+def test_a_dataset_is_as_good_as_traces(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    plain = tiny.trainer(tmp_path / "a", max_steps=5, evaluated=tiny.traces(6))
+    columns = tiny.trainer(
+        tmp_path / "b", train=to_dataset(tiny.traces()), max_steps=5, evaluated=to_dataset(tiny.traces(6))
+    )
+    for trainer in (plain, columns):
+        trainer.train()
+    assert torch.equal(tiny.weights(plain.model), tiny.weights(columns.model))
+    assert plain.evaluate() == columns.evaluate()
+
+
+def test_what_is_written_down(tmp_path: Path) -> None:
+    """`metrics.jsonl`: the three kinds of lines with all of their fields, to whoever listens as well."""
+    heard: list[dict[str, Any]] = []
+    trainer = StepwiseInternalizationTrainer(
+        tiny.model(),
+        tiny.settings(tmp_path, max_steps=6, logging_steps=2, eval_strategy="steps", eval_steps=3),
+        train_dataset=tiny.traces(),
+        eval_dataset=tiny.traces(7),
+        processing_class=tiny.tokenizer(),
+        listener=heard.append,
+    )
+    trainer.train()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [(line["event"], line["step"]) for line in lines] == [
+        *[("train", 2), ("stage", 2), ("eval", 3), ("train", 4), ("stage", 4), ("train", 6), ("eval", 6)]
+    ]
+    common = {"event", "step", "seconds", "removed", "total"}
+    own = {
+        "train": {"loss", "learning_rate", "grad_norm"},
+        "eval": {"exact_match", "answer_match", "n"},
+        "stage": {"previous"},
+    }
+    for line in lines:
+        assert set(line) == common | own[line["event"]]
+        assert line["total"] == tiny.CHAIN
+        assert line.get("n", 7) == 7
+    assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
+    assert heard == [{**line, "max_steps": 6} for line in lines]
+    assert not list(tmp_path.glob("*.part"))
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", ["linear", "adaptive"])
+def test_traces_without_steps(schedule: str, tmp_path: Path) -> None:
+    bare = [Trace(one.question, (), one.answer) for one in tiny.traces()]
+    with pytest.raises(TacitError, match="no training trace has steps"):
+        tiny.trainer(tmp_path, train=bare, schedule=schedule)
+    tiny.trainer(tmp_path, train=bare, schedule="remove_all", max_steps=2).train()
+
+
+def test_explicit_reasoning_needs_steps(tmp_path: Path) -> None:
+    bare = [Trace(one.question, (), one.answer) for one in tiny.traces()]
+    with pytest.raises(TacitError, match="steps"):
+        tiny.trainer(tmp_path, train=bare, schedule="keep_all")
+
+
+def test_some_traces_without_steps_are_fine(tmp_path: Path) -> None:
+    mixed = [
+        one if index % 3 else Trace(one.question, (), one.answer, id=one.id) for index, one in enumerate(tiny.traces())
+    ]
+    tiny.trainer(tmp_path, train=mixed, max_steps=6).train()
+    assert len(tiny.metrics(tmp_path, "stage")) == 2
+
+
+def long_trace(steps: int) -> Trace:
+    return Trace("1 2 * 3 4", tuple(Step("1 2 3") for _ in range(steps)), "1", id="the-long-one")
+
+
+def test_longer_than_the_positions(tmp_path: Path) -> None:
+    train = [*tiny.traces(20, "2x2"), long_trace(9), *tiny.traces(5, "2x2"), long_trace(20)]
+    with pytest.raises(TacitError) as error:
+        tiny.trainer(tmp_path, train=train)
+    message = str(error.value)
+    assert "2 of 27 traces" in message
+    assert "32 positions" in message
+    assert "the-long-one" in message
+    assert "max_length=32" in message
+    trainer = tiny.trainer(tmp_path, train=train, max_length=32, max_steps=2)
+    assert len(trainer.rendered) == 25
+    trainer.train()
+
+
+def test_the_long_trace_that_is_named_is_the_long_one(tmp_path: Path) -> None:
+    """After max_length has left some out, the ids still go with their lengths."""
+    train = [long_trace(40), *tiny.traces(3), Trace("1 * 2", tuple(Step("3 4 1") for _ in range(12)), "1", id="next")]
+    with pytest.raises(TacitError, match=r"trace next, has 4\d tokens"):
+        tiny.trainer(tmp_path, train=train, max_length=60)
+
+
+def test_nothing_is_short_enough(tmp_path: Path) -> None:
+    with pytest.raises(TacitError, match="max_length=3"):
+        tiny.trainer(tmp_path, max_length=3)
+
+
+def test_no_data(tmp_path: Path) -> None:
+    with pytest.raises(TacitError, match="no traces"):
+        tiny.trainer(tmp_path, train=[])
+    with pytest.raises(TacitError, match="train_dataset"):
+        StepwiseInternalizationTrainer(tiny.model(), tiny.settings(tmp_path), processing_class=tiny.tokenizer())
+    with pytest.raises(TacitError, match="processing_class"):
+        StepwiseInternalizationTrainer(tiny.model(), tiny.settings(tmp_path), train_dataset=tiny.traces())
+    with pytest.raises(TacitError, match="no/such/model"):
+        tiny.trainer(tmp_path, str(tmp_path / "no/such/model"))
+    with pytest.raises(TacitError, match="eval_dataset"):
+        tiny.trainer(tmp_path).evaluate()
+
+
+def test_unknown_characters(tmp_path: Path) -> None:
+    with pytest.raises(TacitError, match="cannot represent 'π'"):
+        tiny.trainer(tmp_path, train=[*tiny.traces(), Trace("1 * π", (Step("1"),), "1")])
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        ({"schedule": "geometric"}, "schedule must be one of linear, adaptive"),
+        ({"schedule": 5}, "schedule must be one of"),
+        ({"removal_unit": "word"}, "removal_unit must be token or step"),
+        ({"removal_side": "top"}, "removal_side must be left or right"),
+        ({"optimizer": "sgd"}, "optimizer must be adamw or muon"),
+        ({"removal_per_epoch": -1}, "removal_per_epoch must be at least 0"),
+        ({"removal_chunk": 0}, "removal_chunk must be at least 1"),
+        ({"removal_start": -1}, "removal_start must be at least 0"),
+        ({"explicit_epochs": -0.5}, "explicit_epochs must be at least 0"),
+        ({"recovery_window": 0}, "recovery_window must be at least 1"),
+        ({"stage_patience": 0}, "stage_patience must be at least 1"),
+        ({"explicit_patience": 0}, "explicit_patience must be at least 1"),
+        ({"removal_smoothing": 0}, "removal_smoothing must be positive"),
+        ({"removal_smoothing": -1.0}, "removal_smoothing must be positive"),
+        ({"removal_smoothing": math.nan}, "removal_smoothing must be positive"),
+        ({"removal_per_epoch": math.nan}, "removal_per_epoch"),
+        ({"decay_share": 1.5}, "decay_share must lie between 0 and 1"),
+        ({"decay_share": 0.5, "lr_scheduler_type": "linear"}, "decay_share"),
+        ({"save_total_limit": 1}, "save_total_limit must be at least 2"),
+        ({"load_best_model_at_end": True}, "load_best_model_at_end"),
+        ({"prompt": "no place for it"}, "question"),
+        ({"separator": ","}, "separator"),
+        ({"marker": ""}, "marker"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_bad_settings(bad: dict[str, Any], text: str, tmp_path: Path) -> None:
+    with pytest.raises(TacitError, match=text):
+        tiny.settings(tmp_path, **bad).template  # noqa: B018
+
+
+# --- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def document(**changed: Any) -> dict[str, Any]:
+    """A recipe that trains in a second."""
+    return {
+        "name": "tiny",
+        "task": "multiplication",
+        "data": {"digits": "2x2", "train": 36, "validation": 4, "test": 8},
+        "model": {"architecture": "gpt2", "config": {"n_layer": 1, "n_embd": 16, "n_head": 2}},
+        "train": {"max_steps": 3, "per_device_train_batch_size": 4, "use_cpu": True, "bf16": False},
+        "methods": {"no_cot": {}},
+        **changed,
+    }
+
+
+def written(tmp_path: Path, content: str | bytes) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("train.learning_rte=1", "train.learning_rate"),
+        ("methods.stepwse={}", "stepwise"),
+        ("methods.no_cot.learning_rte=1", "methods.no_cot.learning_rate"),
+        ("data.digts=4x2", "data.digits"),
+        ("model.architcture=gpt2", "model.architecture"),
+        ("evaluation.batchsize=3", "evaluation.batch_size"),
+        ("max_steps=5", "train.max_steps"),
+        ("digits=4x2", "data.digits"),
+        ("batch_size=5", "evaluation.batch_size"),
+        ("sedes=[1]", "seeds"),
+        ("task=multiplicaton", "multiplication"),
+        ("train.seed=1", "use seeds"),
+        ("train.output_dir=x", "use -o"),
+        ("train.max_steps=many", "train.max_steps must be a number, got 'many'"),
+        ("train.max_steps=true", "train.max_steps must be a number"),
+        ("train.max_steps=2.5", "train.max_steps must be a whole number"),
+        ("train.removal_chunk=1.5", "train.removal_chunk must be a whole number"),
+        ("train.reset_optimizer=maybe", "train.reset_optimizer must be true or false"),
+        ("train.max_length=long", "max_length"),
+        ("train.keep_stages=3", "keep_stages"),
+        ("train.prompt=5", "prompt"),
+        ("train=5", "'train' must be a mapping"),
+        ("data=5", "'data' must be a mapping"),
+        ("methods=[no_cot]", "'methods' must be a mapping"),
+        ("methods.no_cot=5", "methods.no_cot must be a mapping"),
+        ("methods={}", "no section 'methods'"),
+        ("seeds=[1,1]", "distinct"),
+        ("seeds=[x]", "seeds must be a whole number"),
+        ("seeds=[]", "seeds"),
+        ("seeds=-1", "seeds"),
+        ("jobs=0", "jobs must be a whole number of at least 1"),
+        ("jobs=two", "jobs"),
+        ("name=a/b", "name"),
+        ("task=5", "task"),
+        ("task=[coin_flip]", "task"),
+        ("data.digits=4by4", "4by4"),
+        ("data.digits=0x4", "0x4"),
+        ("data.train=0", "data.train"),
+        ("data.train=1.5", "data.train"),
+        ("data.test=null", "data.test is missing"),
+        ("data.test=x.jsonl", "data.test"),
+        ("data.format=xml", "format"),
+        ("model.name=gpt2", "either"),
+        ("model.config=5", "model.config"),
+        ("model={}", "no section 'model'"),
+        ("methods.cot={from: no_cot}", "from"),
+        ("5=5", "unknown recipe key '5'"),
+        ("train", "an override looks like"),
+        ("=5", "an override looks like"),
+        ("train.max_steps=[", "not YAML"),
+    ],
+)
+def test_bad_recipes(override: str, text: str, tmp_path: Path) -> None:
+    """One sentence that names the key and, where a name is unknown, the nearest that is not."""
+    path = written(tmp_path, json.dumps(document()))
+    with pytest.raises(TacitError) as error:
+        load_recipe(path, [override]).settings("no_cot", 0, tmp_path)
+    assert text in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("", "mapping"),
+        ("- a\n- b\n", "mapping"),
+        ("just text", "mapping"),
+        ("a: [", "not YAML"),
+        ("a: 'x", "not YAML"),
+        (b"\xff\xfe\x00name: x", "not YAML"),
+        ("!!python/object/apply:os.system ['true']", "not YAML"),
+        ("5: 6", "unknown recipe key"),
+        ("name: x", "no section 'data'"),
+    ],
+)
+def test_files_that_are_no_recipe(content: str | bytes, text: str, tmp_path: Path) -> None:
+    with pytest.raises(TacitError, match=text):
+        load_recipe(written(tmp_path, content))
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(TacitError, match=r"nowhere\.yaml: No such file"):
+        load_recipe(tmp_path / "nowhere.yaml")
+    with pytest.raises(TacitError, match="Is a directory"):
+        load_recipe(tmp_path)
+
+
+def test_the_numbers_that_people_write(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        written(tmp_path, json.dumps(document())), ["train.learning_rate=2e-3", "train.removal_smoothing=inf"]
+    )
+    settings = recipe.settings("no_cot", 0, tmp_path)
+    assert settings.learning_rate == 2e-3
+    assert settings.removal_smoothing == math.inf
+
+
+# --- run folders -----------------------------------------------------------------------------------------------------
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_run_folder_is_not_touched_unasked(tmp_path: Path) -> None:
+    recipe = parse_recipe(document())
+    carry_out(recipe, tmp_path / "run")
+    before = files(tmp_path / "run")
+    with pytest.raises(TacitError, match=r"exists; add --resume .* or --overwrite"):
+        carry_out(recipe, tmp_path / "run")
+    changed = parse_recipe(document(train={**document()["train"], "max_steps": 4, "learning_rate": 1}))
+    with pytest.raises(TacitError, match=r"other settings \(train\.max_steps, train\.learning_rate\)"):
+        carry_out(changed, tmp_path / "run", resume=True)
+    assert files(tmp_path / "run") == before
+
+    carry_out(recipe, tmp_path / "run", resume=True)  # nothing is left to train
+    after = files(tmp_path / "run")
+    same = [name for name in before if name.startswith("no_cot")]
+    assert [after[name] for name in same] == [before[name] for name in same]
+
+    carry_out(changed, tmp_path / "run", overwrite=True)
+    assert checkpoint.load_info(tmp_path / "run" / "no_cot")["train_steps"] == 4
+
+
+def test_other_folders_are_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
+    with pytest.raises(TacitError, match="is no run folder"):
+        carry_out(parse_recipe(document()), tmp_path / "thesis", overwrite=True)
+    with pytest.raises(TacitError, match="exists"):
+        carry_out(parse_recipe(document()), tmp_path / "thesis")
+    (tmp_path / "file").write_text("x")
+    for how in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(TacitError):
+            carry_out(parse_recipe(document()), tmp_path / "file", **how)
+    assert files(tmp_path) == {"thesis/chapter1.txt": b"years of work", "file": b"x"}
+
+
+def test_more_problems_than_there_are(tmp_path: Path) -> None:
+    recipe = parse_recipe(document(data={"digits": "1x1", "train": 100, "test": 8}))
+    with pytest.raises(TacitError, match=r"108 problems asked for, but only 45"):
+        carry_out(recipe, tmp_path / "run")
+
+
+def test_cot_from_stepwise_is_its_explicit_stage(tmp_path: Path) -> None:
+    """The CoT row costs no training: it is Stepwise's model when the first removal begins, and says so."""
+    methods = {"stepwise": {"removal_per_epoch": 4.5}, "cot": {"from": "stepwise"}, "no_cot": {}}
+    train = {**document()["train"], "max_steps": 6, "logging_steps": 1}
+    run = carry_out(parse_recipe(document(methods=methods, train=train)), tmp_path / "run")
+    rows = {row["method"]: row for row in run.rows}
+    begins = next(line["step"] for line in tiny.metrics(tmp_path / "run" / "stepwise", "stage"))
+    assert rows["cot"]["train_steps"] == begins
+    assert rows["cot"]["train_examples"] == begins * 4
+    assert rows["stepwise"]["train_steps"] == rows["no_cot"]["train_steps"] == 6
+    assert rows["no_cot"]["relative_speed"] == 1.0
+    assert not list((tmp_path / "run").rglob("checkpoint-*"))
+    assert not list((tmp_path / "run").rglob("*.bin"))
