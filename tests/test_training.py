@@ -39,18 +39,18 @@ def one_thread() -> Iterator[None]:
 
 LINEAR = {"removal_per_epoch": 4}
 SCHEDULES = [pytest.param(LINEAR, id="linear"), pytest.param(tiny.ADAPTIVE, id="adaptive")]
-SAME = {"max_steps": 14, "learning_rate": 3e-3, "removal_smoothing": 1.0, "train": None}
+SAME = {"max_steps": 14, "learning_rate": 3e-3, "removal_smoothing": 1.0}
 
 
 def train_exactly(folder: Path, micro_batch: int, accumulate: int, **changed: Any) -> torch.Tensor:
     """Weights after a training in float64, where the order of additions does not show; dropout would."""
-    chosen = {**SAME, **changed, "train": tiny.traces(60)}
     trainer = tiny.trainer(
         folder,
         tiny.model().double(),
+        tiny.traces(60),
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=accumulate,
-        **chosen,
+        **{**SAME, **changed},
     )
     trainer.train()
     return tiny.weights(trainer.model)
@@ -83,9 +83,8 @@ def test_the_weights_would_tell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_two_processes_are_one(schedule: dict[str, Any], tmp_path: Path) -> None:
-    """Two ranks of batch 4 are one of batch 8, interrupted and resumed in between or not."""
-    same = {**SAME, **schedule, "per_device_train_batch_size": 4, "train": None}
-    del same["train"]
+    """Two ranks of batch 4 are one of batch 8."""
+    same = {**SAME, **schedule, "per_device_train_batch_size": 4}
     two = tmp_path / "two"
     two.mkdir()
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -101,7 +100,9 @@ def test_two_processes_are_one(schedule: dict[str, Any], tmp_path: Path) -> None
     ranks = [load_file(two / f"rank{rank}.safetensors")["weights"] for rank in range(2)]
     assert torch.equal(*ranks)
 
-    one = tiny.trainer(tmp_path / "one", tiny.model().double(), **{**same, "per_device_train_batch_size": 8})
+    one = tiny.trainer(
+        tmp_path / "one", tiny.model().double(), tiny.traces(40), **{**same, "per_device_train_batch_size": 8}
+    )
     one.train()
     assert tiny.metrics(two, "stage") == tiny.metrics(tmp_path / "one", "stage") != []
     torch.testing.assert_close(ranks[0], tiny.weights(one.model), rtol=0, atol=1e-6)
@@ -368,7 +369,7 @@ def test_lora(optimizer: str, tmp_path: Path) -> None:
     assert torch.equal(checkpoint.load(tmp_path / "out").model(ids).logits, student.model(ids).logits)
 
     (tmp_path / "b").mkdir()
-    (tmp_path / "a" / "checkpoint-4").rename(tmp_path / "b" / "checkpoint-4")
+    (tmp_path / "a" / "checkpoint-8").rename(tmp_path / "b" / "checkpoint-8")
     resumed = made(tmp_path / "b", 9)
     resumed.train(resume_from_checkpoint=True)
     assert torch.equal(tiny.weights(resumed.model), tiny.weights(trainer.model))
@@ -570,6 +571,12 @@ def written(tmp_path: Path, content: str | bytes) -> Path:
         ("train.max_length=long", "max_length"),
         ("train.keep_stages=3", "keep_stages"),
         ("train.prompt=5", "prompt"),
+        ("train.keep_stages=[1,x]", "keep_stages must be a list, each a whole number"),
+        ("train.save_strategy=no", "put it in quotes"),
+        ("train.report_to=5", "train.report_to must be text or a list"),
+        ("train.5=5", "unknown recipe key 'train.5'"),
+        ("data.format=[tacit]", "data.format must be text"),
+        ("model.name=5", "model.name must be text"),
         ("train=5", "'train' must be a mapping"),
         ("data=5", "'data' must be a mapping"),
         ("methods=[no_cot]", "'methods' must be a mapping"),
@@ -585,7 +592,7 @@ def written(tmp_path: Path, content: str | bytes) -> Path:
         ("task=5", "task"),
         ("task=[coin_flip]", "task"),
         ("data.digits=4by4", "4by4"),
-        ("data.digits=0x4", "0x4"),
+        ("data.digits=0x4", "digits must look like 4x2"),
         ("data.train=0", "data.train"),
         ("data.train=1.5", "data.train"),
         ("data.test=null", "data.test is missing"),

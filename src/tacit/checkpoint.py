@@ -9,6 +9,7 @@ Usage: `save(student, folder)`, `student = load(folder)`.
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tacit.tasks import CUSTOM, get_task
 from tacit.trace import write_lines
 
 INFO = "tacit.json"
+FIELDS = {"prompt": str, "separator": str, "marker": str, "silent": bool, "max_new_tokens": int}  # to load a student
 
 
 def chat_template(template: Template, has_bos: bool) -> str:
@@ -49,12 +51,13 @@ def save(student: Student, folder: str | os.PathLike) -> None:
 
     folder = Path(folder)
     tokenizer, model = student.tokenizer, student.model
-    (folder / INFO).unlink(missing_ok=True)
     prompt = tokenizer(student.template.write_prompt("1")).input_ids
     if len(prompt) > 1 and prompt[-1] == tokenizer.eos_token_id:
         _end_without_eos(tokenizer)
         prompt = tokenizer(student.template.write_prompt("1")).input_ids
-    tokenizer.padding_side = "left"
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"  # the latter is what is written
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     has_bos = tokenizer.bos_token_id is not None and prompt[0] == tokenizer.bos_token_id
     tokenizer.chat_template = chat_template(student.template, has_bos)
     tokenizer.model_max_length = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
@@ -70,6 +73,7 @@ def save(student: Student, folder: str | os.PathLike) -> None:
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / INFO).unlink(missing_ok=True)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_lines([_card(student)], folder / "README.md")
@@ -82,11 +86,21 @@ def save(student: Student, folder: str | os.PathLike) -> None:
             "silent": student.silent,
             "max_new_tokens": student.max_new_tokens,
         }
-        write_lines([json.dumps(info, indent=2, ensure_ascii=False)], folder / INFO)
+        write_lines([json.dumps(_plain(info), indent=2, ensure_ascii=False)], folder / INFO)
     except OSError as error:
         raise TacitError(f"cannot write checkpoint {folder}: {error.strerror or error}") from None
     finally:
         model.config.use_cache = cached  # Trainer turns it off while it trains
+
+
+def _plain(value: Any) -> Any:
+    """A value as strict JSON knows it: what only YAML has (dates, infinity) becomes text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return value if finite and isinstance(value, str | int | float | None) else str(value)
 
 
 def _end_without_eos(tokenizer: Any) -> None:
@@ -120,11 +134,11 @@ def load_info(folder: str | os.PathLike) -> dict[str, Any]:
         raise TacitError(f"{folder}: no checkpoint of tacit's ({INFO} is missing){hint}")
     try:
         info = json.loads((path / INFO).read_text(encoding="utf-8"))
-        missing = [key for key in ("prompt", "separator", "marker", "silent", "max_new_tokens") if key not in info]
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise TacitError(f"{path / INFO}: not JSON ({error})") from None
-    if missing:
-        raise TacitError(f"{path / INFO}: {missing[0]!r} is missing")
+    for key, kind in FIELDS.items():
+        if not isinstance(info, dict) or not isinstance(info.get(key), kind):
+            raise TacitError(f"{path / INFO}: {key!r} is missing or no {kind.__name__}")
     return info
 
 
@@ -142,6 +156,7 @@ def _card(student: Student) -> str:
     info, task = student.info, student.task
     example = task.example or "your question"
     question = task.read_question(example)
+    prompt = json.dumps(student.template.write_prompt(question), ensure_ascii=False)
     result = info.get("evaluation")
     measured = (
         f"Exact match {result['accuracy']:.4f} (95 % interval {result['ci95'][0]:.4f} to {result['ci95'][1]:.4f}) on "
@@ -174,7 +189,7 @@ As a person asks `{example}`, the model reads `{question}`:
 from transformers import pipeline
 
 model = pipeline("text-generation", model=".")
-print(model({json.dumps(student.template.write_prompt(question), ensure_ascii=False)}, return_full_text=False)[0]["generated_text"])
+print(model({prompt}, return_full_text=False)[0]["generated_text"])
 ```
 
 The prompt is `{student.template.prompt}` with the question in the place of `{{question}}`; the answer follows

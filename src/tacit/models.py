@@ -34,6 +34,7 @@ def load(
     Raises:
         TacitError: There is no such model, or it is no causal language model.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -45,7 +46,7 @@ def load(
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         where = "in that folder" if Path(name).exists() else "on the Hub or as a folder"
         reason = str(error).strip().split("\n")[0]
         raise TacitError(f"cannot load a causal language model {name!r} {where}: {reason}") from None
@@ -95,6 +96,7 @@ def from_config(
     Raises:
         TacitError: An unknown architecture or field, or sizes that do not fit together.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -113,15 +115,41 @@ def from_config(
         "pad_token_id": tokenizer.pad_token_id,
         **settings,
     }
-    config = CONFIG_MAPPING[architecture](**fields)
     try:
+        config = CONFIG_MAPPING[architecture](**fields)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return AutoModelForCausalLM.from_config(
                 config, dtype=torch.float32, attn_implementation=attn_implementation
             )
-    except (ValueError, RuntimeError, AssertionError, ZeroDivisionError) as error:
-        raise TacitError(f"cannot build a {architecture} model from {dict(settings)}: {error}") from None
+    except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TacitError(f"cannot build a {architecture} model from {dict(settings)}: {reason}") from None
+
+
+def position_table(model: torch.nn.Module) -> torch.nn.Embedding | None:
+    """The learned absolute positions of a model of GPT-2's kind, where it has such a table."""
+    tables = [module for name, module in model.named_modules() if name.rpartition(".")[2] == "wpe"]
+    return tables[0] if len(tables) == 1 and isinstance(tables[0], torch.nn.Embedding) else None
+
+
+@torch.no_grad()
+def close_gap(model: torch.nn.Module, start: int, gap: int) -> None:
+    """Moves the rows of the position table so that counting without a gap gives what positions with one gave.
+
+    Row j becomes row j + gap for j >= start: a model trained on positions 0..start-1, start+gap.. then runs on
+    0, 1, 2, ... as `generate` counts them. The last rows, which nothing reaches any more, repeat the very last.
+
+    Args:
+        model: With a `position_table`.
+        start (`int`): Where the gap begins.
+        gap (`int`): How many positions it skips.
+    """
+    table = position_table(model)
+    assert table is not None  # checked before training
+    rows = torch.arange(table.num_embeddings, device=table.weight.device)
+    rows = torch.where(rows >= start, rows + gap, rows).clamp(max=table.num_embeddings - 1)
+    table.weight.copy_(table.weight[rows].clone())
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

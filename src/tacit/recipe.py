@@ -24,13 +24,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from tacit.errors import TacitError, unknown_name
 from tacit.formats import FORMATS, read
-from tacit.tasks import Task, get_task
+from tacit.tasks import TASKS, Task, get_task
 from tacit.trace import Trace
 from tacit.training.config import StepwiseInternalizationConfig
 
@@ -43,11 +44,11 @@ RESERVED = {"output_dir": "-o", "seed": "seeds", "data_seed": "seeds"}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-4 as text; people mean a number."""
+    """YAML 1.1 reads 1e-4 and inf as text; people mean numbers."""
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$|inf$"), list("-+0123456789i")
 )
 
 
@@ -178,7 +179,10 @@ def _train_fields() -> dict[str, dataclasses.Field]:
 def _unknown_key(name: str) -> TacitError:
     for section, names in (
         ("train", _train_fields()),
-        ("data", [f.name for f in dataclasses.fields(Data)]),
+        (
+            "data",
+            [*(f.name for f in dataclasses.fields(Data)), *(key for task in TASKS.values() for key in task.options)],
+        ),
         ("model", [f.name for f in dataclasses.fields(Model)]),
         ("evaluation", [f.name for f in dataclasses.fields(Evaluation)]),
     ):
@@ -192,7 +196,7 @@ def parse_recipe(document: Mapping[str, Any]) -> Recipe:
     document = copy.deepcopy(dict(document))
     for key in document:
         if key not in _TOP:
-            raise _unknown_key(key)
+            raise _unknown_key(str(key))
     for key in ("data", "model", "methods"):
         if not document.get(key):
             raise TacitError(f"the recipe has no section {key!r}")
@@ -202,6 +206,8 @@ def parse_recipe(document: Mapping[str, Any]) -> Recipe:
     name = str(document.get("name", "recipe"))
     if not re.fullmatch(r"[\w][\w.-]*", name):
         raise TacitError(f"a recipe's name is letters, digits, '.', '_' and '-'; got {name!r}")
+    if not isinstance(document.get("task"), str | None):
+        raise TacitError(f"recipe key task must be the name of a task, got {document['task']!r}")
     task = get_task(document.get("task"))
     train = _check_train("train", document.get("train") or {})
     return Recipe(
@@ -236,6 +242,7 @@ def _section(kind: Any, where: str, given: Mapping[str, Any]) -> Any:
     for key in given:
         if key not in valid:
             raise unknown_name("recipe key", f"{where}.{key}", [f"{where}.{name}" for name in valid])
+    _check_types(kind, where, given)
     section = kind(**given)
     if isinstance(section, Evaluation):
         _whole("evaluation.batch_size", section.batch_size, 1)
@@ -251,6 +258,7 @@ def _data(given: Mapping[str, Any], task: Task) -> Data:
             raise unknown_name("recipe key", f"data.{key}", valid)
     if "train" not in given:
         raise TacitError("recipe key data.train is missing: a number of generated traces, or a file")
+    _check_types(Data, "data", {key: value for key, value in given.items() if key in own})
     data = Data(
         **{key: value for key, value in given.items() if key in own},
         options={key: value for key, value in given.items() if key not in own},
@@ -286,20 +294,48 @@ def _model(given: Mapping[str, Any]) -> Model:
 
 def _check_train(where: str, given: Mapping[str, Any]) -> dict[str, Any]:
     fields = _train_fields()
-    for key, value in given.items():
+    for key in given:
         if key in RESERVED:
             raise TacitError(f"recipe key {where}.{key} is set by the run; use {RESERVED[key]}")
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
+            near = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"; did you mean '{where}.{near[0]}'?" if near else " (see docs/recipes.md for all of them)"
             raise TacitError(f"unknown recipe key '{where}.{key}'{hint}")
-        default = fields[key].default
-        number = isinstance(default, int | float) and not isinstance(default, bool)
-        if number and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise TacitError(f"recipe key {where}.{key} must be a number, got {value!r}")
-        if isinstance(default, bool) and not isinstance(value, bool):
-            raise TacitError(f"recipe key {where}.{key} must be true or false, got {value!r}")
+    _check_types(StepwiseInternalizationConfig, where, given)
     return dict(given)
+
+
+PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _check_types(kind: Any, where: str, given: Mapping[str, Any]) -> None:
+    """Refuses values that are not of the type of a dataclass's fields."""
+    hints = get_type_hints(kind)
+    for key, value in given.items():
+        if not _fits(value, hints[key]):
+            quote = "; YAML reads a bare no as false: put it in quotes" if value is False else ""
+            raise TacitError(f"recipe key {where}.{key} must be {_describe(hints[key])}, got {value!r}{quote}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    parts = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(one, parts[0]) for one in value)
+    if get_origin(hint) in (dict, Mapping):
+        return isinstance(value, dict)
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else True  # a choice is checked by its owner
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_describe(part) for part in get_args(hint) if part is not NoneType))
+    if get_origin(hint) is list:
+        return f"a list, each {_describe(get_args(hint)[0])}"
+    return PLAIN.get(hint, "text" if isinstance(hint, type) else "a mapping")
 
 
 def _methods(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

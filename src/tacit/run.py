@@ -166,6 +166,8 @@ def carry_out(
 
 def _prepare(recipe: Recipe, folder: Path, resume: bool, overwrite: bool) -> None:
     path = folder / "recipe.yaml"
+    if folder.exists() and not folder.is_dir():
+        raise TacitError(f"{folder} is a file; choose another name for the run folder")
     if folder.exists() and any(folder.iterdir()):
         if overwrite:
             if not path.is_file():
@@ -301,7 +303,9 @@ def _train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> 
         while waiting or running:
             while waiting and len(running) < recipe.jobs and not failed and not interrupted:
                 cell = waiting.pop(0)
-                process = context.Process(target=_work, args=(dict(recipe.document), cell, threads, lines))
+                process = context.Process(
+                    target=_work, args=(dict(recipe.document), cell, threads, lines, os.getpid())
+                )
                 process.start()
                 running[cell.name] = process
             try:
@@ -337,9 +341,8 @@ def _train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> 
 INTERRUPTED = 130
 
 
-def _work(document: dict[str, Any], cell: Cell, threads: int, lines: Any) -> None:
+def _work(document: dict[str, Any], cell: Cell, threads: int, lines: Any, parent: int) -> None:
     """The process of one cell."""
-    parent = os.getppid()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
     try:

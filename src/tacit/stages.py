@@ -256,11 +256,16 @@ class Batcher:
         rendered (`Renderings`): The sequences.
         pad_id (`int`): Written after the end of shorter sequences; never a target, never attended to.
         device: Where the batches live.
+        keep_positions (`bool`): Tokens behind the removed span keep the positions that they had with it (the paper's
+            appendix C); otherwise positions are counted without gaps.
     """
 
-    def __init__(self, rendered: Renderings, pad_id: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, rendered: Renderings, pad_id: int, device: torch.device | str = "cpu", keep_positions: bool = False
+    ) -> None:
         self.rendered = rendered
         self.pad_id = pad_id
+        self.keep_positions = keep_positions
         self.device = torch.device(device)
         self.ids = torch.from_numpy(rendered.ids).to(self.device)
 
@@ -269,7 +274,7 @@ class Batcher:
 
         Returns:
             `input_ids`, `attention_mask` and `labels`, int64 of shape (B, longest): padded on the right; labels are
-            -100 on the prompt and on padding.
+            -100 on the prompt and on padding. With kept positions, `position_ids` as well.
         """
         rendered = self.rendered
         kept = rendered.lengths[examples] - length
@@ -278,7 +283,8 @@ class Batcher:
         ).to(self.device, non_blocking=True)[:, :, None]
         position = torch.arange(int(kept.max()), device=self.device)
         real = position < kept_lengths
-        source = (base + position + gap * (position >= begin)).masked_fill(~real, 0)
-        ids = self.ids[source].long().masked_fill(~real, self.pad_id)
+        original = (position + gap * (position >= begin)).masked_fill(~real, 0)
+        ids = self.ids[base + original].long().masked_fill(~real, self.pad_id)
         labels = ids.masked_fill(~real | (position < prompt), IGNORED)
-        return {"input_ids": ids, "attention_mask": real.long(), "labels": labels}
+        batch = {"input_ids": ids, "attention_mask": real.long(), "labels": labels}
+        return {**batch, "position_ids": original} if self.keep_positions else batch

@@ -82,7 +82,7 @@ class Student:
         if not question.strip():
             raise TacitError("the question is empty")
         text = self.template.write_prompt(question)
-        encoding = self.tokenizer([text], verbose=False).encodings[0]  # ty: ignore[not-subscriptable]
+        encoding = self.tokenizer([text], verbose=False).encodings[0]
         special = np.array(encoding.special_tokens_mask, dtype=bool)
         for index in np.flatnonzero(~special & np.isin(encoding.ids, self.tokenizer.all_special_ids)):
             word = text[slice(*encoding.offsets[index])]
@@ -161,19 +161,24 @@ class Student:
         text = self._decode(body)
         marker = self.template.marker
         at = text.rfind(marker)
-        # The answer segment opens behind the last token to see before the marker, as in a rendering.
-        before = len(text[: max(at, 0)].rstrip())
-        count = (
-            len(body)
-            if at < 0
-            else bisect.bisect_left(range(len(body)), before, key=lambda n: self._visible(body[:n]))
-        )
+        count = len(body) if at < 0 else self._tokens_before(body, len(text[:at].rstrip()))
         answer = extract_answer(text, marker)
         return Reply(text.strip(), answer, self.task.show_answer(answer), count, len(ids))
+
+    def _tokens_before(self, body: np.ndarray, before: int) -> int:
+        """How many ids stand before the answer segment, when so many characters to see do."""
+
+        def visible(n: int) -> int:
+            return len(self._decode(body[:n]).rstrip())
+
+        count = bisect.bisect_right(range(len(body)), before, key=visible) - 1
+        if visible(count) < before:  # a token with characters of both
+            return count + 1
+        space = count and body[count - 1] not in self.tokenizer.all_special_ids
+        if space and not self._decode(body[count - 1 : count]).strip():
+            return count - 1  # the space before the marker, a token of its own, belongs to the answer segment
+        return count
 
     def _decode(self, ids: np.ndarray) -> str:
         text = self.tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
-
-    def _visible(self, ids: np.ndarray) -> int:
-        return len(self._decode(ids).rstrip())

@@ -14,8 +14,6 @@ from safetensors.torch import save_file
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
-trainer = tiny.trainer(
-    folder, tiny.model().double(), ddp_backend="gloo", ddp_find_unused_parameters=False, **json.loads(sys.argv[2])
-)
-trainer.train(resume_from_checkpoint=True)
+trainer = tiny.trainer(folder, tiny.model().double(), tiny.traces(40), ddp_backend="gloo", **json.loads(sys.argv[2]))
+trainer.train()
 save_file({"weights": tiny.weights(trainer.model)}, folder / f"rank{os.environ['RANK']}.safetensors")

@@ -71,7 +71,7 @@ def run(
     print(f"\nReport: {folder / 'report.html'}")
     silent = [row for row in done.rows if row["method"] == "stepwise"] or done.rows
     best = max(silent, key=lambda row: row["accuracy"])
-    question = wanted.task.example or "your question"
+    question = done.predictions(best["method"], best["seed"])[0]["shown_question"]
     print(f"Ask it: tacit ask {shlex.quote(str(done.cell(best['method'], best['seed'])))} {shlex.quote(question)}")
 
 
@@ -128,9 +128,9 @@ def evaluate(
     """
     if (data is None) == (task is None):
         raise UsageError("give either --data FILE or --task NAME")
+    if data is not None and context.args:
+        raise UsageError(f"{context.args[0]!r} was not expected")
     options = extra_options(context.args)
-    if data is not None and options:
-        raise UsageError(f"no such option: --{next(iter(options))}")
     if output is not None:
         refuse_existing(output, overwrite)
     with waiting("loading"):
@@ -175,19 +175,22 @@ def _fresh(student: Student, name: str, size: int, seed: int, given: dict[str, s
         seen: set[str] = set()
         options: dict[str, Any] = {}
         if name == student.task.name and "recipe" in student.info:
-            recipe = parse_recipe(student.info["recipe"])
+            recipe = parse_recipe({**student.info["recipe"], "train": {}, "methods": {"no_cot": {}}})  # for its data
             if isinstance(recipe.data.train, int):
                 options.update(recipe.data.options)
                 seen = {task.problem(trace.question) for trace in recipe.traces()[0]}
         options.update(given)
         task.settings(options)
-    fresh: list[Trace] = []
     wanted = size
-    while len(fresh) < size:  # the first `wanted` problems of a seed, until enough of them are new
-        wanted += (size - len(fresh)) + len(seen) // 8
-        made = task.make(wanted, seed, **options)
-        fresh = [trace for trace in made if task.problem(trace.question) not in seen][:size]
-    return fresh
+    while True:  # until enough of them are new
+        try:
+            made = task.make(wanted, seed, **options)
+        except TacitError as error:
+            raise UsageError(f"{error}; {wanted - size:,} were trained on; ask for fewer with --size") from None
+        fresh = [trace for trace in made if task.problem(trace.question) not in seen]
+        if len(fresh) >= size:
+            return fresh[:size]
+        wanted += size - len(fresh)
 
 
 def ask(

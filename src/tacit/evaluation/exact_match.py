@@ -42,8 +42,8 @@ def one_pass(
         examples = order[first : first + batch_size]
         start, length = removal.spans(rendered, examples, removed)
         batch = batcher.cut(examples, start, length)
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-        labels = batch["labels"][:, 1:]
+        labels = batch.pop("labels")[:, 1:]
+        logits = model(**batch, use_cache=False).logits
         right = (logits[:, :-1].argmax(-1) == labels) | (labels == IGNORED)
         begin = rendered.prompt_lengths[examples] + rendered.chain_lengths[examples] - length - 1
         before = (

@@ -62,6 +62,13 @@ class StepwiseInternalizationConfig(TrainingArguments):
     remove_all_after: float = field(
         default=math.inf, metadata={"help": "From this scheduled removal on, everything is removed (39 for GSM8K)."}
     )
+    keep_positions: bool = field(
+        default=False,
+        metadata={
+            "help": "Removed tokens leave a gap in the positions, which the published model's position table closes; "
+            "for learned positions and sequences of one shape."
+        },
+    )
     reset_optimizer: bool = field(default=True, metadata={"help": "Clear the optimizer's state when a stage begins."})
 
     removal_per_epoch: float = field(default=8.0, metadata={"help": "linear: Delta, removed an epoch."})
@@ -108,7 +115,7 @@ class StepwiseInternalizationConfig(TrainingArguments):
             ("stage_patience", 1),
             ("explicit_patience", 1),
         ):
-            if getattr(self, name) < least:
+            if not getattr(self, name) >= least:  # nan is not
                 raise TacitError(f"{name} must be at least {least}; got {getattr(self, name)}")
         self.removal_smoothing = float(self.removal_smoothing)
         self.remove_all_after = float(self.remove_all_after)

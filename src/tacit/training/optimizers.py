@@ -49,20 +49,22 @@ class MuonAdamW(torch.optim.Optimizer):
         matrices = hidden_matrices(model)
         chosen = set(map(id, matrices))
         rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-        muon = torch.optim.Muon(
-            matrices, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
-        )
-        adamw = torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=betas, eps=eps, fused=True)
-        self.parts = (muon, adamw)
-        super().__init__([*muon.param_groups, *adamw.param_groups], {})
+        self.parts: list[torch.optim.Optimizer] = []  # with one group of parameters each
+        if matrices:
+            self.parts.append(
+                torch.optim.Muon(
+                    matrices, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
+                )
+            )
+        if rest:  # of LoRA adapters, none
+            self.parts.append(torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=betas, eps=eps, fused=True))
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
         self._share()
 
     def _share(self) -> None:
         """One state and one list of groups for the parts and for whoever reads, clears or loads them here."""
-        muon, adamw = self.parts
-        for part in self.parts:
-            part.state = self.state
-        muon.param_groups, adamw.param_groups = self.param_groups[:1], self.param_groups[1:]
+        for part, group in zip(self.parts, self.param_groups, strict=True):
+            part.state, part.param_groups = self.state, [group]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads what `state_dict` gave."""

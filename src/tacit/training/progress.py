@@ -39,10 +39,13 @@ class Metrics:
         self.begun = time.monotonic()
 
     def start(self, step: int) -> None:
-        """Begins at an optimizer step: what an earlier process wrote of later steps is dropped, its time is kept."""
+        """Begins at an optimizer step: what an earlier process wrote of later steps is dropped, its time is kept.
+
+        A stage begins with its step, after the checkpoint of the same number: it is told again.
+        """
         seconds = 0.0
         if step and self.path.exists():
-            kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+            kept = [line for line in read_metrics(self.path) if line["step"] <= step - (line["event"] == "stage")]
             seconds = max((line["seconds"] for line in kept), default=0.0)
             part = self.path.with_suffix(".part")
             part.write_text("".join(dump_json(line) + "\n" for line in kept), encoding="utf-8")
@@ -81,16 +84,16 @@ class StopOnSignal(TrainerCallback):
     """Ctrl-C (or a polite kill) ends training after the step, with a checkpoint; a second one ends it now."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested: set[int] = set()
         self._previous: dict[int, Any] = {}
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if number in self.requested:  # Ctrl-C in a terminal comes as both signals where a parent passes it on
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested.add(number)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.requested = False
+        self.requested = set()
         if threading.current_thread() is threading.main_thread():
             self._previous = {n: signal.signal(n, self._request) for n in (signal.SIGINT, signal.SIGTERM)}
 

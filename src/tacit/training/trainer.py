@@ -13,6 +13,7 @@ Usage:
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -30,7 +31,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from tacit import checkpoint
 from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
-from tacit.models import load, max_positions, pad_id
+from tacit.models import close_gap, load, max_positions, pad_id, position_table
 from tacit.rendering import Renderings, render
 from tacit.stages import Batcher, Schedule
 from tacit.student import Student
@@ -119,10 +120,8 @@ class StepwiseInternalizationTrainer(Trainer):
         self.template = args.template
         self.rendered = self._render(train_dataset, model, args)
         self.eval_rendered = None if eval_dataset is None else self._render(eval_dataset, model, args)
-        if args.schedule in ("linear", "adaptive") and not self.rendered.step_counts.any():
-            raise TacitError(
-                "no training trace has steps: there is nothing to internalize (method no_cot trains without)"
-            )
+        if args.schedule != "remove_all" and not self.rendered.step_counts.any():
+            raise TacitError("no training trace has steps: there is no reasoning to learn (method no_cot needs none)")
         super().__init__(
             model=model,
             args=args,
@@ -142,10 +141,12 @@ class StepwiseInternalizationTrainer(Trainer):
         if args.optimizer == "muon":
             self.optimizer_cls_and_kwargs = (_muon_factory, _muon_settings(args))
         self.removal = args.removal
-        self.batcher = Batcher(self.rendered, pad_id(self.tokenizer), args.device)
+        if args.keep_positions:
+            self._check_positions()
+        self.batcher = Batcher(self.rendered, pad_id(self.tokenizer), args.device, args.keep_positions)
         self.eval_batcher = None
         if self.eval_rendered is not None:
-            self.eval_batcher = Batcher(self.eval_rendered, pad_id(self.tokenizer), args.device)
+            self.eval_batcher = Batcher(self.eval_rendered, pad_id(self.tokenizer), args.device, args.keep_positions)
         self.schedule: Schedule = args.make_schedule(self.rendered, self.steps_per_epoch)
         self.removed: int | None = None  # in force since the last optimizer step
         self._losses: dict[int, torch.Tensor] = {}  # by optimizer step, until they are read
@@ -162,7 +163,8 @@ class StepwiseInternalizationTrainer(Trainer):
             keep = np.flatnonzero(rendered.lengths <= args.max_length)
             if not len(keep):
                 raise TacitError(f"every trace has more than max_length={args.max_length} tokens")
-            rendered = rendered if len(keep) == len(rendered) else rendered.select(keep)
+            if len(keep) < len(rendered):
+                rendered, traces = rendered.select(keep), [traces[index] for index in keep]
         positions = max_positions(model)
         if positions is not None and (longest := int(rendered.lengths.max())) > positions:
             over = int((rendered.lengths > positions).sum())
@@ -172,6 +174,19 @@ class StepwiseInternalizationTrainer(Trainer):
                 f"trace {trace.id}, has {longest} tokens); set max_length={positions} to leave them out"
             )
         return rendered
+
+    def _check_positions(self) -> None:
+        """Kept positions can be published only as one gap at one place of a learned position table."""
+        rendered, args = self.rendered, self.args
+        if position_table(self.accelerator.unwrap_model(self.model)) is None:
+            raise TacitError("keep_positions needs a model with a learned position table, such as gpt2")
+        if args.removal_unit != "token" or args.removal_side != "left":
+            raise TacitError("keep_positions goes with removal_unit=token and removal_side=left")
+        if np.ptp(rendered.prompt_lengths) or np.ptp(rendered.chain_lengths):
+            raise TacitError(
+                "keep_positions needs prompts of one length and chains of one length (in tokens); these differ, so "
+                "that no plain checkpoint could reproduce the gaps"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -187,6 +202,8 @@ class StepwiseInternalizationTrainer(Trainer):
     ) -> tuple[list, torch.Tensor | int | None]:
         """The micro-batches of one optimizer step, all shortened by the removal of its stage."""
         step = self.state.global_step
+        if step >= self.state.max_steps:  # resumed where all was done; Trainer would take one step more
+            return [], None
         for earlier in sorted(s for s in self._losses if s <= step - LAG):
             self.schedule.observe(earlier, self._mean_over_ranks(self._losses.pop(earlier)))
         removed = self.schedule.removed(step)
@@ -247,9 +264,14 @@ class StepwiseInternalizationTrainer(Trainer):
 
         Raises:
             Interrupted: A signal stopped training; the checkpoint of its last step is on disk.
+            TacitError: There is no whole checkpoint of that name.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_whole_checkpoint(self.folder)
+            if resume_from_checkpoint and self.args.should_save:
+                os.utime(resume_from_checkpoint)  # the newest again: half-written ones are deleted before it
+        elif resume_from_checkpoint and not is_whole(Path(resume_from_checkpoint)):
+            raise TacitError(f"{resume_from_checkpoint}: no checkpoint to resume from, or a half-written one")
         self._losses.clear()
         self.removed, step = None, 0
         self.schedule = self.args.make_schedule(self.rendered, self.steps_per_epoch)
@@ -264,17 +286,21 @@ class StepwiseInternalizationTrainer(Trainer):
             output = super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
         finally:
             self.stop_on_signal.restore()
-        if self.stop_on_signal.requested and self.state.global_step < self.state.max_steps:
+        if self.stop_on_signal.requested:
             raise Interrupted
         return output
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Trainer's checkpoint, then our state with the size of each of its files: without it, it is half-written."""
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        part = folder / f"{STATE}.part"
+        if self.args.should_save:  # an earlier process may have begun or written it
+            for path in (folder / STATE, part):
+                path.unlink(missing_ok=True)
         super()._save_checkpoint(model, trial)
         losses = {step: self._mean_over_ranks(loss) for step, loss in self._losses.items()}
         if not self.args.should_save:
             return
-        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         state = {
             "step": self.state.global_step,
             "removed": self.removed,
@@ -282,7 +308,6 @@ class StepwiseInternalizationTrainer(Trainer):
             "losses": losses,
             "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()},
         }
-        part = folder / f"{STATE}.part"
         part.write_text(json.dumps(state), encoding="utf-8")
         part.replace(folder / STATE)
 
@@ -345,9 +370,10 @@ class StepwiseInternalizationTrainer(Trainer):
         longest = checkpoint.longest_target(self.rendered, gone)
         model = self.accelerator.unwrap_model(self.model)
         if hasattr(model, "merge_and_unload"):
-            import copy
-
             model = copy.deepcopy(model).merge_and_unload()
+        if self.args.keep_positions and removed:
+            model = copy.deepcopy(model)
+            close_gap(model, int(self.rendered.prompt_lengths[0]), int(gone[0]))
         return Student(model, self.tokenizer, self.template, self.task, longest + 8, silent)
 
 
@@ -370,7 +396,7 @@ def is_whole(folder: Path) -> bool:
     try:
         files = json.loads((folder / STATE).read_text(encoding="utf-8"))["files"]
         return all((folder / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -1,0 +1,211 @@
+"""Muon with AdamW as one optimizer: against the two of torch on the same parameters, saved, loaded and cleared."""
+
+import copy
+import io
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from scripts import tiny
+from tacit.training.optimizers import MuonAdamW, hidden_matrices
+
+SETTINGS = {"lr": 1e-2, "weight_decay": 0.1, "betas": (0.8, 0.95), "eps": 1e-6}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def students() -> list[Any]:
+    llama = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    llama["num_key_value_heads"] = 1
+    return [
+        pytest.param("gpt2", {}, id="gpt2"),
+        pytest.param("gpt2", {"tie_word_embeddings": False}, id="gpt2-untied"),
+        pytest.param("llama", llama, id="llama"),
+        pytest.param("llama", {**llama, "tie_word_embeddings": True}, id="llama-tied"),
+    ]
+
+
+def backward(model: nn.Module, step: int) -> None:
+    """Gradients of a batch of its own for each step."""
+    ids = torch.randint(3, 14, (4, 12), generator=torch.Generator().manual_seed(step))
+    model.zero_grad()
+    model(input_ids=ids, labels=ids).loss.backward()
+
+
+@pytest.mark.parametrize(("architecture", "config"), students())
+def test_hidden_matrices(architecture: str, config: dict[str, Any]) -> None:
+    """Every matrix of the layers and no other: no embeddings, no vocabulary head, tied or not, no vectors."""
+    model = tiny.model(architecture=architecture, **config)
+    chosen = {id(p) for p in hidden_matrices(model)}
+    names = {name for name, p in model.named_parameters() if id(p) in chosen}
+    outer = ("wte", "wpe", "lm_head", "embed_tokens")
+    wanted = {name for name, p in model.named_parameters() if p.ndim == 2 and not any(word in name for word in outer)}
+    assert names == wanted
+    assert len(names) == len(chosen) == (8 if architecture == "gpt2" else 14)
+    assert not any("norm" in name or "ln_" in name or "bias" in name for name in names)
+
+
+def test_frozen_matrices_are_left_out() -> None:
+    model = tiny.model()
+    frozen = model.transformer.h[0].mlp.c_fc.weight
+    frozen.requires_grad = False
+    assert all(p is not frozen for p in hidden_matrices(model))
+    optimizer = MuonAdamW(model, lr=1e-2)
+    assert all(p is not frozen for group in optimizer.param_groups for p in group["params"])
+
+
+@pytest.mark.parametrize(("architecture", "config"), students())
+def test_the_same_as_the_two_of_torch(architecture: str, config: dict[str, Any]) -> None:
+    ours = tiny.model(architecture=architecture, **config)
+    theirs = copy.deepcopy(ours)
+    one = MuonAdamW(ours, **SETTINGS)
+    matrices = hidden_matrices(theirs)
+    rest = [p for p in theirs.parameters() if all(p is not other for other in matrices)]
+    lr, decay = SETTINGS["lr"], SETTINGS["weight_decay"]
+    two = [
+        torch.optim.Muon(matrices, lr=lr, weight_decay=decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=SETTINGS["betas"], eps=SETTINGS["eps"], fused=True),
+    ]
+    covered = [p for group in one.param_groups for p in group["params"]]
+    assert len(covered) == len({*map(id, covered)}) == len(list(ours.parameters()))
+    for step in range(4):
+        for model in (ours, theirs):
+            backward(model, step)
+        one.step()
+        for optimizer in two:
+            optimizer.step()
+    assert torch.equal(tiny.weights(ours), tiny.weights(theirs))
+
+
+def test_a_matrix_and_its_transpose_are_treated_alike() -> None:
+    """GPT-2 stores [in, out], a linear layer [out, in]."""
+
+    class Layer(nn.Module):
+        def __init__(self, weight: torch.Tensor) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(weight.clone())
+
+    weight, gradient = torch.randn(2, 16, 48, generator=torch.Generator().manual_seed(0))
+    wide, tall = Layer(weight), Layer(weight.T)
+    for layer, grad in ((wide, gradient), (tall, gradient.T)):
+        layer.weight.grad = grad.contiguous()
+        MuonAdamW(layer, lr=0.1).step()
+    torch.testing.assert_close(wide.weight, tall.weight.T, rtol=0, atol=1e-3)  # it orthogonalises in bf16
+
+
+@pytest.mark.parametrize("only", ["matrices", "vectors"])
+def test_one_kind_of_parameters_alone(only: str) -> None:
+    """LoRA's adapters are all matrices; a person may freeze all of them."""
+    model = tiny.model()
+    chosen = {id(p) for p in hidden_matrices(model)}
+    for p in model.parameters():
+        p.requires_grad = (id(p) in chosen) == (only == "matrices")
+    before = tiny.weights(model)
+    optimizer = MuonAdamW(model, **SETTINGS)
+    assert len(optimizer.param_groups) == 1
+    for step in range(2):
+        backward(model, step)
+        optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.step()
+    assert (tiny.weights(model) != before).any()
+
+
+def saved(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its state, written to a file and read back as Trainer does."""
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("steps_before", [0, 1, 3])
+def test_a_state_goes_on_exactly(steps_before: int) -> None:
+    """Also of an optimizer that has not stepped since it was cleared."""
+    ours = tiny.model()
+    optimizer = MuonAdamW(ours, **SETTINGS)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, 6)
+    for step in range(steps_before):
+        backward(ours, step)
+        optimizer.step()
+        schedule.step()
+    again = copy.deepcopy(ours)
+    resumed = MuonAdamW(again, **{**SETTINGS, "lr": 7.0})
+    resumed.load_state_dict(saved(optimizer))
+    assert [group["lr"] for group in resumed.param_groups] == [group["lr"] for group in optimizer.param_groups]
+    for step in range(3, 6):
+        for model, one in ((ours, optimizer), (again, resumed)):
+            backward(model, step)
+            one.step()
+    assert torch.equal(tiny.weights(ours), tiny.weights(again))
+
+
+def test_clearing_forgets_both() -> None:
+    """After a reset the next step is the first: as of a new optimizer, with the learning rate of the schedule."""
+    ours = tiny.model()
+    optimizer = MuonAdamW(ours, **SETTINGS)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, 6)
+    for step in range(3):
+        backward(ours, step)
+        optimizer.step()
+        schedule.step()
+    parameters = len(list(ours.parameters()))
+    assert len(optimizer.state) == parameters
+    optimizer.state.clear()
+    assert not any(part.state for part in optimizer.parts)
+    new = copy.deepcopy(ours)
+    fresh = MuonAdamW(new, **{**SETTINGS, "lr": schedule.get_last_lr()[0]})
+    for model, one in ((ours, optimizer), (new, fresh)):
+        backward(model, 9)
+        one.step()
+    assert torch.equal(tiny.weights(ours), tiny.weights(new))
+    assert len(optimizer.state) == parameters
+
+
+def test_clearing_after_loading() -> None:
+    ours = tiny.model()
+    optimizer = MuonAdamW(ours, **SETTINGS)
+    backward(ours, 0)
+    optimizer.step()
+    optimizer.load_state_dict(saved(optimizer))
+    assert isinstance(optimizer.state, defaultdict)
+    assert all(part.state is optimizer.state for part in optimizer.parts)
+    optimizer.state.clear()
+    backward(ours, 1)
+    optimizer.step()
+    steps = {float(state["step"]) for state in optimizer.state.values() if "step" in state}
+    assert steps == {1.0}
+
+
+def test_the_schedule_reaches_both() -> None:
+    model = tiny.model()
+    optimizer = MuonAdamW(model, **SETTINGS)
+    before = tiny.weights(model)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    backward(model, 0)
+    optimizer.step()
+    assert torch.equal(tiny.weights(model), before)
+
+
+def test_a_closure() -> None:
+    model = tiny.model()
+    optimizer = MuonAdamW(model, **SETTINGS)
+
+    def closure() -> float:
+        backward(model, 0)
+        return 1.5
+
+    before = tiny.weights(model)
+    assert optimizer.step(closure) == 1.5
+    assert not torch.equal(tiny.weights(model), before)
