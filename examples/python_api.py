@@ -9,9 +9,9 @@ from tacit.trace import iter_text
 
 
 def main(folder: str = "runs/python-api", steps: int = 200) -> None:
-    """Trains a tiny student on 2x2-digit products and asks it one."""
+    """Trains a tiny student on 3x2-digit products and asks it one."""
     task = tacit.get_task("multiplication")
-    traces = task.make(5_000, seed=0, digits="2x2")
+    traces = task.make(5_000, seed=0, digits="3x2")
     template = tacit.Template()
     tokenizer = word_tokenizer([template.words, *iter_text(traces)])
     model = from_config("gpt2", {"n_layer": 2, "n_embd": 64, "n_head": 4}, tokenizer, positions=64, seed=0)
@@ -26,7 +26,7 @@ def main(folder: str = "runs/python-api", steps: int = 200) -> None:
     student = trainer.student()
     tacit.save(student, f"{folder}/student")
 
-    print(tacit.load(f"{folder}/student").ask("48 * 37").text)
+    print(tacit.load(f"{folder}/student").ask("482 * 37").text)
     print(tacit.summarise(tacit.evaluate(student, traces[:200])))
 
 

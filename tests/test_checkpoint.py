@@ -47,10 +47,11 @@ def teach(student: Student, traces: list[Trace], steps: int) -> None:
     rendered = render(traces, student.tokenizer, student.template)
     examples = np.arange(len(traces))
     batch = Batcher(rendered, pad_id(student.tokenizer)).cut(examples, *Removal().spans(rendered, examples, 10**6))
-    optimizer = torch.optim.AdamW(student.model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(student.model.parameters(), lr=4e-3)
     student.model.train()
     for _ in range(steps):
         student.model(**batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
     student.model.eval()
@@ -67,7 +68,7 @@ def make_student(tokenizer: PreTrainedTokenizerBase, architecture: str = "gpt2",
             "intermediate_size": 64,
         },
     }
-    model = models.from_config(architecture, sizes[architecture], tokenizer, 96, seed=0)
+    model = models.from_config(architecture, sizes[architecture], tokenizer, 160, seed=0)
     return Student(model, tokenizer, max_new_tokens=24, silent=True, **fields)
 
 
@@ -149,7 +150,7 @@ def published(
         architecture = "llama" if kind.endswith("_bos") else "gpt2"
         student = make_student(tokenizer, architecture, task=get_task("multiplication"))
         rendered = render([*known, *held_out], tokenizer)
-        teach(student, known, 60)
+        teach(student, known, 150)
         questions = [trace.question for trace in (*known, *held_out)]
         before = [reply.text for reply in student.reply(questions)]
         student.model.config.use_cache = False  # as Trainer leaves it
@@ -264,7 +265,7 @@ def test_the_card_shows_how_to_ask(fresh: Callable[[str], PreTrainedTokenizerBas
     tokenizer = fresh("words")
     traces = [Trace("1 2 8 4 * 7 3", (), "7 7 3 8 7 1")]
     student = make_student(tokenizer, task=get_task("multiplication"))
-    teach(student, traces, 60)
+    teach(student, traces, 150)
     student.info = {"name": "tiny", "method": "stepwise", "removed_tokens": 9, "train_steps": 60}
     checkpoint.save(student, tmp_path)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")

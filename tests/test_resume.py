@@ -4,10 +4,10 @@ In one process from every kind of checkpoint, half-written ones included; then t
 random moments and stopped by Ctrl-C.
 """
 
+import contextlib
 import json
 import os
 import random
-import shlex
 import shutil
 import signal
 import subprocess
@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from scripts import tiny
 from transformers import TrainerCallback
 
+from scripts import tiny
 from tacit.errors import TacitError
 from tacit.training.trainer import STATE, Interrupted, StepwiseInternalizationTrainer, is_whole, last_whole_checkpoint
 
@@ -320,3 +320,293 @@ def test_a_second_signal_ends_it_now(tmp_path: Path) -> None:
         made(tmp_path, callbacks=[SignalAt(3, signal.SIGINT, times=2)]).train()
     assert not isinstance(stop.value, Interrupted)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+# --- the command line, killed and stopped ----------------------------------------------------------------------------
+
+RECIPE = {
+    "task": "multiplication",
+    "data": {"digits": "2x2", "train": 150, "validation": 20, "test": 40, "seed": 3},
+    "model": {
+        "architecture": "gpt2",
+        "config": {"n_layer": 2, "n_embd": 32, "n_head": 2, "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1},
+    },
+    "train": {
+        "max_steps": 130,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "optimizer": "muon",
+        "learning_rate": 1e-3,
+        "decay_share": 0.3,
+        "logging_steps": 5,
+        "eval_strategy": "steps",
+        "eval_steps": 10,
+        "save_steps": 5,
+        "use_cpu": True,
+        "bf16": False,
+    },
+    "methods": {
+        "stepwise": {"schedule": "adaptive", "stage_min_steps": 3, "stage_patience": 7, "explicit_patience": 12},
+        "cot": {"from": "stepwise"},
+    },
+    "evaluation": {"batch_size": 20, "speed_problems": 20},
+}
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+}
+
+
+def written(folder: Path, **changed: Any) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, **changed}, sort_keys=False), "utf-8")
+    return path
+
+
+def tacit_run(recipe: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tacit", "run", str(recipe), "-o", str(folder), *more],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def result(cell: Path) -> dict[str, Any]:
+    """All that training and evaluation leave behind, byte for byte, without the time that they took."""
+    info = json.loads((cell / "tacit.json").read_text("utf-8"))
+    del info["train_seconds"]
+    own = {"tacit.json": info}
+    if (cell / "metrics.jsonl").exists():
+        own["metrics.jsonl"] = tiny.metrics(cell)
+    for path in sorted(cell.rglob("*")):
+        if path.is_file() and str(path.relative_to(cell)) not in ("tacit.json", "metrics.jsonl"):
+            own[str(path.relative_to(cell))] = path.read_bytes()
+    return own
+
+
+def assert_same_result(one: Path, other: Path) -> None:
+    ours, theirs = result(one), result(other)
+    assert list(ours) == list(theirs)
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the recipe, carried out by the command line in one go."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    process = tacit_run(written(folder), folder / "run")
+    _, problems = process.communicate(timeout=300)
+    assert process.returncode == 0, problems
+    return folder / "run"
+
+
+class Kills:
+    """When to kill: conditions on the run folder that come true at the moment that they name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cell = folder / "stepwise"
+        self.random = random.Random(0)
+        self.begin()
+
+    def begin(self) -> None:
+        """A process starts: what is older says nothing."""
+        self.begun, self.moment = time.time(), 0.0
+
+    def _new(self, path: Path) -> bool:
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime > self.begun
+        return False
+
+    def _some_time_later(self, most: float) -> bool:
+        self.moment = self.moment or time.time() + self.random.uniform(0.0, most)
+        return time.time() > self.moment
+
+    def early(self) -> bool:
+        """While the folder is made, or the data."""
+        return self._some_time_later(0.5)
+
+    def training(self) -> bool:
+        """At a random time after the training went on."""
+        return self._new(self.cell / "metrics.jsonl") and self._some_time_later(0.8)
+
+    def saving(self) -> bool:
+        """A resume checkpoint was begun just now."""
+        return any(self._new(path) for path in self.cell.glob("checkpoint-*"))
+
+    def keeping(self) -> bool:
+        """The checkpoint of the explicit stage was begun just now."""
+        return self._new(self.cell / "stages" / "000" / "config.json")
+
+    def trained(self) -> bool:
+        """The last resume checkpoint is written, nothing is evaluated yet."""
+        return (self.cell / f"checkpoint-{RECIPE['train']['max_steps']}" / STATE).exists()
+
+    def predicted(self) -> bool:
+        """The predictions are written, the final checkpoint is not."""
+        return self._new(self.cell / "predictions.jsonl")
+
+    def publishing(self) -> bool:
+        """The final checkpoint was begun just now."""
+        return self._new(self.cell / "config.json")
+
+    def published(self) -> bool:
+        """Nothing is left to do but to remove the resume checkpoints."""
+        return self._new(self.cell / "tacit.json")
+
+
+MOMENTS = (
+    *("early", "keeping", "training", "saving", "training", "saving"),
+    *("trained", "predicted", "publishing", "published"),
+)
+
+
+def test_killed_at_any_moment(uninterrupted: Path, tmp_path: Path) -> None:
+    """Killed (SIGKILL) again and again, in every phase of a run, it ends as if nothing had happened."""
+    recipe, folder = written(tmp_path), tmp_path / "run"
+    command = json.dumps(["run", str(recipe), "-o", str(folder), "--resume"])
+    kills = Kills(folder)
+    with subprocess.Popen(
+        [sys.executable, str(Path(tiny.__file__).with_name("warm_cli.py"))],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin
+        assert server.stdout
+
+        def start() -> int:
+            print(command, file=server.stdin, flush=True)
+            return int(server.stdout.readline())
+
+        hit = []
+        for moment in MOMENTS:
+            kills.begin()
+            process, due = start(), getattr(kills, moment)
+            while not due() and _alive(process):
+                time.sleep(0.001)
+            if _alive(process):
+                os.kill(process, signal.SIGKILL)
+            if int(server.stdout.readline()) == -signal.SIGKILL:
+                hit.append(moment)
+        start()
+        assert int(server.stdout.readline()) == 0
+        server.stdin.close()
+    assert len(hit) >= 8
+    for name in ("stepwise", "cot"):
+        assert_same_result(uninterrupted / name, folder / name)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(what: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_ctrl_c(uninterrupted: Path, tmp_path: Path) -> None:
+    """A checkpoint is kept, exit status 130, one line says how to go on, and that command does."""
+    folder = tmp_path / "a run"
+    process = tacit_run(written(tmp_path), folder)
+    wait_for(lambda: len(list(folder.glob("stepwise/checkpoint-*"))) > 1, process)
+    process.send_signal(signal.SIGINT)
+    output, problems = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output == ""
+    *_, line = problems.splitlines()
+    assert "Traceback" not in problems
+    assert line.startswith("stopped; go on with: tacit run ")
+    kept = last_whole_checkpoint(folder / "stepwise")
+    assert kept is not None
+    steps = [line["step"] for line in tiny.metrics(folder / "stepwise", "train")]
+    assert steps[-1] <= int(kept.rpartition("-")[2]) < RECIPE["train"]["max_steps"]
+
+    command = line.removeprefix("stopped; go on with: ")
+    done = subprocess.run(command, shell=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Report: " in done.stdout
+    ours, theirs = result(folder / "stepwise"), result(uninterrupted / "stepwise")
+    for lines in (ours, theirs):  # the mean loss of a log line that the stop fell into covers fewer steps
+        lines["metrics.jsonl"] = [
+            {key: value for key, value in line.items() if key != "loss"} for line in lines["metrics.jsonl"]
+        ]
+    assert [name for name in theirs if ours[name] != theirs[name]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["kill", "ctrl-c"])
+def test_side_by_side(how: str, tmp_path: Path) -> None:
+    """With two jobs: all processes end with their parent, each keeps a checkpoint at Ctrl-C, and all go on exactly."""
+    recipe = written(tmp_path, methods={"stepwise": RECIPE["methods"]["stepwise"], "no_cot": {}}, jobs=2)
+    one = tacit_run(recipe, tmp_path / "one")
+    _, problems = one.communicate(timeout=300)
+    assert one.returncode == 0, problems
+
+    two = tmp_path / "two"
+    if how == "kill":
+        early = tacit_run(recipe, two)
+        time.sleep(1.0)
+        wait_for(lambda: len(children(early.pid)) > 2, early)
+        os.kill(early.pid, signal.SIGKILL)  # its children are still importing
+        assert_gone(early.pid)
+    process = tacit_run(recipe, two, "--resume")
+    wait_for(lambda: all(list(two.glob(f"{name}/checkpoint-*")) for name in ("stepwise", "no_cot")), process)
+    if how == "kill":
+        os.kill(process.pid, signal.SIGKILL)
+        assert_gone(process.pid)
+        process.communicate()
+    else:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, problems = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Traceback" not in problems
+        assert problems.splitlines()[-1].startswith("stopped; go on with: tacit run ")
+        for name in ("stepwise", "no_cot"):
+            steps = [line["step"] for line in tiny.metrics(two / name, "train")]
+            kept = last_whole_checkpoint(two / name)
+            assert kept is not None
+            assert int(kept.rpartition("-")[2]) >= steps[-1]
+    again = tacit_run(recipe, two, "--resume")
+    _, problems = again.communicate(timeout=300)
+    assert again.returncode == 0, problems
+    for name in ("stepwise", "no_cot"):
+        ours, theirs = result(two / name), result(tmp_path / "one" / name)
+        for own in (ours, theirs):
+            del own["metrics.jsonl"]
+        assert [file for file in theirs if ours[file] != theirs[file]] == []
+
+
+def children(session: int) -> list[int]:
+    """Processes of a session that have not ended, from /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, own = path.read_text("utf-8").rpartition(") ")[2].split()[:4]
+        except OSError:
+            continue
+        if int(own) == session and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def assert_gone(session: int) -> None:
+    end = time.monotonic() + 60
+    while children(session):
+        assert time.monotonic() < end, "a child lives on without its parent"
+        time.sleep(0.1)

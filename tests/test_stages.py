@@ -115,11 +115,13 @@ def test_the_explicit_stage_ends_when_its_patience_is_used_up() -> None:
     assert removals(adaptive(), [1.0] * 42) == [0] * 40 + [1, 1]
 
 
-def test_a_later_stage_is_measured_against_the_end_of_the_one_before() -> None:
+def test_a_later_stage_is_measured_against_the_best_end_of_those_before() -> None:
     schedule = adaptive(tolerance=1.5, slack=0.05)
     before = [1.0] * 9 + [0.4] * 31  # explicit patience; the reference is 0.4, so the gate is 0.65
     assert removals(schedule, [*before, 2.0, 2.0, 2.0, 2.0, 0.66, 0.64, 2.0]) == [0] * 40 + [1] * 6 + [2]
-    assert schedule.reference == 0.64
+    assert schedule.reference == 0.4
+    assert removals(schedule, [*[9.0] * 50, 0.3, 2.0], first=47)[-1] == 3
+    assert schedule.reference == 0.3
 
 
 def test_a_later_stage_ends_when_its_patience_is_used_up() -> None:

@@ -33,7 +33,7 @@ import yaml
 from tacit import checkpoint, models
 from tacit.environment import environment
 from tacit.errors import TacitError
-from tacit.evaluation.evaluate import evaluate, measure_speed, summarise
+from tacit.evaluation.evaluate import evaluate, measure_speed, render_problems, summarise
 from tacit.recipe import Recipe, parse_recipe
 from tacit.report import write_report
 from tacit.student import Student
@@ -149,6 +149,11 @@ def carry_out(
         recipe.settings(cell.method, cell.seed, cell.folder)  # errors before any work
     _prepare(recipe, folder, resume, overwrite)
     todo = [cell for cell in cells(recipe, folder) if not cell.finished]
+    for cell in cells(recipe, folder):
+        if cell.finished:  # perhaps killed while it cleaned up
+            _clean_up(cell)
+    if not todo and all((folder / name).is_file() for name in ("summary.json", "report.html")):
+        return Run(folder)
     trained = [cell for cell in todo if "from" not in recipe.methods[cell.method]]
     if recipe.jobs > 1 and len(trained) > 1:
         _train_side_by_side(recipe, trained, tell)
@@ -208,7 +213,8 @@ def train_cell(recipe: Recipe, cell: Cell, tell: Listener) -> None:
     tell(cell.name, {"event": "note", "text": "preparing data"})
     train, validation, test = recipe.traces()
     settings = recipe.settings(cell.method, cell.seed, cell.folder)
-    model, tokenizer = _model(recipe, train, settings, cell.seed)
+    model, tokenizer = _model(recipe, train, [*train, *validation, *test], settings, cell.seed)
+    render_problems(Student(model, tokenizer, settings.template), test)  # errors before hours of training
     trainer = StepwiseInternalizationTrainer(
         model,
         settings,
@@ -232,17 +238,25 @@ def train_cell(recipe: Recipe, cell: Cell, tell: Listener) -> None:
         "train_examples": trainer.state.global_step * trainer.get_total_train_batch_size(settings),
     }
     _finish(recipe, cell, student, test, tell)
+    _clean_up(cell)
+
+
+def _clean_up(cell: Cell) -> None:
+    """Removes what a finished training needs no more."""
     for leftover in (*cell.folder.glob("checkpoint-*"), cell.folder / "training_args.bin"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
-def _model(recipe: Recipe, train: list, settings: Any, seed: int) -> tuple[Any, Any]:
+def _model(recipe: Recipe, train: list, everything: list, settings: Any, seed: int) -> tuple[Any, Any]:
     wanted = recipe.model
     if wanted.name is not None:
         return models.load(wanted.name, wanted.attn_implementation, wanted.trust_remote_code)
     assert wanted.architecture is not None  # the recipe has one of the two
     tokenizer = models.word_tokenizer([settings.template.words, *iter_text(train)])
-    longest = max(len(settings.template.write(trace)[0].split()) for trace in train) + 1
+    # Room for the longest target behind the longest prompt, also where no trace has both.
+    prompts = [len(settings.template.write_prompt(trace.question).split()) for trace in everything]
+    wholes = [len(settings.template.write(trace)[0].split()) + 1 for trace in everything]
+    longest = max(prompts) + max(whole - prompt for prompt, whole in zip(prompts, wholes, strict=True))
     model = models.from_config(
         wanted.architecture, wanted.config, tokenizer, longest + 8, seed, wanted.attn_implementation
     )

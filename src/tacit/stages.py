@@ -100,8 +100,8 @@ class AdaptiveSchedule(Schedule):
     """The next removal waits until the loss has recovered relative to before, or patience is used up.
 
     Within a stage the training loss is smoothed exponentially (time constant `window` steps). It has recovered when it
-    is at most `tolerance` times the loss with which the last recovered stage ended, plus `slack`: a stage that ran out
-    of patience does not lower the bar for those after it. The explicit stage ends when the loss is at most
+    is at most `tolerance` times the lowest loss with which an earlier stage ended, plus `slack`: neither a stage that ran
+    out of patience nor a row of small losses lowers the bar. The explicit stage ends when the loss is at most
     `explicit_loss`.
 
     Args:
@@ -118,7 +118,7 @@ class AdaptiveSchedule(Schedule):
     total: int
     chunk: int = 1
     tolerance: float = 1.1
-    slack: float = 0.01
+    slack: float = 0.05
     min_steps: int = 30
     patience: int = 500
     explicit_loss: float = 0.05
@@ -144,8 +144,8 @@ class AdaptiveSchedule(Schedule):
         ):
             self.current = self._clamp(self.current + self.chunk)
             self.stage_start = step
-            if recovered or first:
-                self.reference = self.loss if self.loss is not None else self.explicit_loss
+            ended = self.explicit_loss if self.loss is None else self.loss
+            self.reference = ended if self.reference is None else min(self.reference, ended)
             self.loss = None
         return self.current
 

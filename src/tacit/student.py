@@ -127,9 +127,9 @@ class Student:
         positions = max_positions(self.model)
         if positions is None:
             return self.max_new_tokens
-        if length >= positions:
+        if length > positions:
             raise TacitError(f"a question of {length} tokens is too long: the model has {positions} positions")
-        return min(self.max_new_tokens, positions - length)
+        return min(self.max_new_tokens, positions - length + 1)  # the last one is written, but not read
 
     def _generate_batch(self, prompts: Sequence[np.ndarray], room: int) -> list[np.ndarray]:
         from transformers import GenerationConfig

@@ -10,7 +10,7 @@ import typer
 
 from tacit.cli.display import RunDisplay, clock
 from tacit.cli.shell import UsageError, extra_options, print_json, refuse_existing, usage, waiting
-from tacit.errors import TacitError
+from tacit.errors import TacitError, unknown_name
 from tacit.formats import FORMATS, read
 from tacit.tasks import get_task
 from tacit.trace import Trace, dump_json, write_lines
@@ -128,6 +128,9 @@ def evaluate(
     """
     if (data is None) == (task is None):
         raise UsageError("give either --data FILE or --task NAME")
+    with usage():
+        if source not in FORMATS:
+            raise unknown_name("format", source, FORMATS)
     if data is not None and context.args:
         raise UsageError(f"{context.args[0]!r} was not expected")
     options = extra_options(context.args)
@@ -186,7 +189,8 @@ def _fresh(student: Student, name: str, size: int, seed: int, given: dict[str, s
         try:
             made = task.make(wanted, seed, **options)
         except TacitError as error:
-            raise UsageError(f"{error}; {wanted - size:,} were trained on; ask for fewer with --size") from None
+            few = f"fewer than {size:,} problems are left that it was not trained on; ask for fewer with --size"
+            raise UsageError(few if wanted > size else str(error)) from None
         fresh = [trace for trace in made if task.problem(trace.question) not in seen]
         if len(fresh) >= size:
             return fresh[:size]

@@ -17,7 +17,7 @@ from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
 from tacit.evaluation.statistics import wilson
 from tacit.models import max_positions, pad_id
-from tacit.rendering import render
+from tacit.rendering import Renderings, render
 from tacit.stages import Batcher, Removal
 from tacit.student import Reply, Student
 from tacit.trace import Trace
@@ -64,14 +64,7 @@ def evaluate(
     Raises:
         TacitError: A problem cannot be rendered, or is longer than the model's positions.
     """
-    rendered = render(traces, student.tokenizer, student.template)
-    needed = rendered.lengths - rendered.chain_lengths
-    if (positions := max_positions(student.model)) is not None and needed.max() > positions:
-        trace = traces[int(needed.argmax())]
-        raise TacitError(
-            f"trace {trace.id} ({trace.question[:60]!r}): prompt and answer have {needed.max()} tokens, "
-            f"but the model has only {positions} positions"
-        )
+    rendered = render_problems(student, traces)
     exact = np.zeros(len(traces), dtype=bool)
     if student.silent:
         batcher = Batcher(rendered, pad_id(student.tokenizer), student.model.device)
@@ -87,6 +80,23 @@ def evaluate(
     if progress:
         progress(len(traces), len(traces))
     return [_predict(student, trace, replies[index]) for index, trace in enumerate(traces)]
+
+
+def render_problems(student: Student, traces: Sequence[Trace]) -> Renderings:
+    """Problems as the student is asked them.
+
+    Raises:
+        TacitError: A problem cannot be rendered, or is longer than the model's positions.
+    """
+    rendered = render(traces, student.tokenizer, student.template)
+    needed = rendered.lengths - rendered.chain_lengths
+    if (positions := max_positions(student.model)) is not None and needed.max() > positions:
+        trace = traces[int(needed.argmax())]
+        raise TacitError(
+            f"trace {trace.id} ({trace.question[:60]!r}): prompt and answer have {needed.max()} tokens, "
+            f"but the model has only {positions} positions"
+        )
+    return rendered
 
 
 def _predict(student: Student, trace: Trace, reply: Reply) -> Prediction:

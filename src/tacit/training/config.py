@@ -76,9 +76,10 @@ class StepwiseInternalizationConfig(TrainingArguments):
 
     removal_chunk: int = field(default=1, metadata={"help": "adaptive: removed at a time."})
     recovery_tolerance: float = field(
-        default=1.1, metadata={"help": "adaptive: recovered at this many times the loss of before, plus the slack."}
+        default=1.1,
+        metadata={"help": "adaptive: recovered at this many times the lowest loss before, plus the slack."},
     )
-    recovery_slack: float = field(default=0.01, metadata={"help": "adaptive: in nats per token."})
+    recovery_slack: float = field(default=0.05, metadata={"help": "adaptive: in nats per token."})
     recovery_window: int = field(default=10, metadata={"help": "adaptive: steps over which the loss is smoothed."})
     stage_min_steps: int = field(default=30, metadata={"help": "adaptive: the shortest stage, in optimizer steps."})
     stage_patience: int = field(default=500, metadata={"help": "adaptive: the longest stage, in optimizer steps."})

@@ -1,0 +1,134 @@
+"""The README's commands and Python lines run as they stand (on a tiny model), and the docs name every setting."""
+
+import dataclasses
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tacit.models import from_config, word_tokenizer
+from tacit.rendering import Template
+from tacit.trace import Step, Trace, iter_text, write_jsonl
+from tacit.training.config import StepwiseInternalizationConfig
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line for kind, text in BLOCKS if kind == "" for line in text.splitlines()]
+    return [line for line in lines if line.startswith("tacit ")]
+
+
+def pens() -> list[Trace]:
+    """Problems of the kind that the README shows, in words that a word-level tokenizer knows."""
+    traces = []
+    for have in range(1, 10):
+        for more in range(1, 10):
+            verb, total = ("buys", have + more) if have <= more else ("loses", have - more)
+            sign = "+" if verb == "buys" else "-"
+            question = f"Ben has {have} pens and {verb} {more}. How many?"
+            traces.append(Trace(question, (Step(f"{have} {sign} {more} = {total}"),), str(total)))
+    return traces
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with the README's file names in it, and a tiny local model under the Hub name that the README uses."""
+    folder = tmp_path_factory.mktemp("readme")
+    traces = pens()
+    write_jsonl(traces, folder / "mine.jsonl")
+    tokenizer = word_tokenizer([Template().words, *iter_text(traces)])
+    model = from_config("gpt2", {"n_layer": 1, "n_embd": 16, "n_head": 2}, tokenizer, positions=64, seed=0)
+    model.save_pretrained(folder / "openai-community" / "gpt2")
+    tokenizer.save_pretrained(folder / "openai-community" / "gpt2")
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    return folder
+
+
+def run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def test_the_commands_on_your_own_data_run_in_their_order(workplace):
+    found = commands()
+    assert [shlex.split(line)[1] for line in found] == ["data", "data", "run", "ask"]
+    for line in found:
+        words = [sys.executable, "-m", "tacit", *shlex.split(line)[1:]]
+        if words[3] == "run":  # the same command, kept short
+            words += ["train.max_steps=3", "train.bf16=false", "evaluation.speed_problems=4"]
+        result = run(words, workplace)
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+    assert (workplace / "runs" / "mine" / "report.html").is_file()
+
+
+def test_the_python_lines_run(workplace):
+    (text,) = [text for kind, text in BLOCKS if kind == "python"]
+    text = text.replace("num_train_epochs=15)", "max_steps=2, bf16=False, disable_tqdm=True)")
+    (workplace / "data").mkdir(exist_ok=True)
+    write_jsonl(pens(), workplace / "data" / "train.jsonl")
+    result = run([sys.executable, "-c", text], workplace)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_example_runs(tmp_path):
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'examples')!r}); import python_api; python_api.main('out', 5)"
+    )
+    result = run([sys.executable, "-c", program], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "accuracy" in result.stdout
+
+
+def test_the_python_api_of_the_readme_is_ten_lines():
+    (text,) = [text for kind, text in BLOCKS if kind == "python"]
+    assert len([line for line in text.splitlines() if line.strip()]) <= 10
+
+
+def test_every_setting_is_in_the_docs():
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    own = StepwiseInternalizationConfig.__annotations__
+    for field in dataclasses.fields(StepwiseInternalizationConfig):
+        if field.name in own:
+            default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+            meaning = field.metadata["help"].replace("|", "\\|")
+            assert f"| `{field.name}` | `{default}` | {meaning} |" in text, f"docs/recipes.md: {field.name}"
+
+
+def test_every_link_of_the_docs_leads_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_settings_named_for_official_flags_exist():
+    text = (ROOT / "docs" / "coming-from-the-official-code.md").read_text(encoding="utf-8")
+    fields = {field.name for field in dataclasses.fields(StepwiseInternalizationConfig)}
+    sections = ("data.", "model.", "seeds")
+    for row in re.findall(r"^\| `--.*$", text, re.MULTILINE):
+        ours = re.split(r"(?<!\\)\|", row)[2]
+        for name in re.findall(r"`([a-z_.]+)", ours):
+            assert name in fields or name.startswith(sections), f"{row}: {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_trains_two_steps(path, tmp_path, workplace):
+    """On a model of some 20,000 parameters and little data, whatever the recipe asks for."""
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    overrides = ["train.max_steps=2", "seeds=[0]", "jobs=1", "train.bf16=false", "evaluation.speed_problems=4"]
+    if isinstance(document["data"]["train"], int):
+        overrides += ["data.train=64", "data.validation=8", "data.test=8"]
+        overrides += ["model.config={n_layer: 1, n_embd: 32, n_head: 2}"]
+    else:
+        write_jsonl(pens(), tmp_path / "train.jsonl")
+        write_jsonl(pens()[:9], tmp_path / "test.jsonl")
+        overrides += [f"model.name={workplace / 'openai-community' / 'gpt2'}"]
+    result = run([sys.executable, "-m", "tacit", "run", str(path), *overrides, "-o", "out"], tmp_path)
+    assert result.returncode == 0, result.stderr
