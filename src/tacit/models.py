@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 EOS, PAD, UNKNOWN = "<eos>", "<pad>", "<unk>"
 
 
+def hush() -> None:
+    """Keeps transformers' own notices and progress bars off the screen, where ours are."""
+    from transformers.utils import logging as notices
+
+    notices.set_verbosity_error()
+    notices.disable_progress_bar()
+
+
 def load(
     name: str, attn_implementation: str | None = None, trust_remote_code: bool = False
 ) -> tuple[Any, PreTrainedTokenizerBase]:

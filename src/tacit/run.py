@@ -359,6 +359,7 @@ def _work(document: dict[str, Any], cell: Cell, threads: int, lines: Any, parent
     """The process of one cell."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
+    models.hush()
     try:
         train_cell(parse_recipe(document), cell, lambda name, line: lines.put((name, line)))
     except KeyboardInterrupt:

@@ -100,9 +100,8 @@ class AdaptiveSchedule(Schedule):
     """The next removal waits until the loss has recovered relative to before, or patience is used up.
 
     Within a stage the training loss is smoothed exponentially (time constant `window` steps). It has recovered when it
-    is at most `tolerance` times the lowest loss with which an earlier stage ended, plus `slack`: neither a stage that ran
-    out of patience nor a row of small losses lowers the bar. The explicit stage ends when the loss is at most
-    `explicit_loss`.
+    is at most `tolerance` times the lowest loss with which an earlier stage ended, plus `slack`: a stage that ran out
+    of patience does not lower the bar. The explicit stage ends when the loss is at most `explicit_loss`.
 
     Args:
         total (`int`): The longest chain.

@@ -26,14 +26,6 @@ Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkp
 NAMES = {"no_cot": "No CoT", "cot": "CoT", "stepwise": "Stepwise"}
 
 
-def _quiet() -> None:
-    """The libraries' own progress bars and notices would break ours."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.", show_default=False)],
     overrides: Annotated[
@@ -52,10 +44,11 @@ def run(
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
     with waiting("starting"):
+        from tacit.models import hush
         from tacit.recipe import load_recipe
         from tacit.run import carry_out
 
-        _quiet()
+        hush()
         wanted = load_recipe(recipe, overrides or [])
     folder = output or Path("runs") / wanted.name
     try:
@@ -139,8 +132,9 @@ def evaluate(
     with waiting("loading"):
         from tacit.checkpoint import load
         from tacit.evaluation.evaluate import evaluate, measure_speed, summarise
+        from tacit.models import hush
 
-        _quiet()
+        hush()
         student = load(checkpoint)
     if data is not None:
         traces = read(data, source)
@@ -206,8 +200,9 @@ def ask(
     """A person's question, a person's answer."""
     with waiting("loading"):
         from tacit.checkpoint import load
+        from tacit.models import hush
 
-        _quiet()
+        hush()
         student = load(checkpoint)
         reply = student.ask(question)
     if as_json:
