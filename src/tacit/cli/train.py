@@ -73,7 +73,7 @@ def _print_table(done: Run) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     rows = done.rows
     several = len({row["seed"] for row in rows}) > 1
     sizes = f"n = {rows[0]['n']:,}, batch {rows[0]['batch_size']}"
