@@ -19,7 +19,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check src
-	$(BIN)/codespell src tests docs recipes examples README.md Makefile
+	$(BIN)/codespell src tests docs recipes examples README.md CONTRIBUTING.md Makefile
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -129,7 +129,7 @@ def load_info(folder: str | os.PathLike) -> dict[str, Any]:
     if not path.is_dir():
         raise TacitError(f"{folder}: no such folder")
     if not is_checkpoint(path):
-        inside = sorted(str(found.parent) for found in path.glob(f"*/{INFO}"))
+        inside = sorted((str(found.parent) for found in path.glob(f"*/{INFO}")), reverse=True)  # stepwise first
         hint = f"; did you mean {inside[0]}?" if inside else ""
         raise TacitError(f"{folder}: no checkpoint of tacit's ({INFO} is missing){hint}")
     try:

@@ -58,7 +58,7 @@ def load(
         where = "in that folder" if Path(name).exists() else "on the Hub or as a folder"
         reason = str(error).strip().split("\n")[0]
         raise TacitError(f"cannot load a causal language model {name!r} {where}: {reason}") from None
-    return model, tokenizer  # ty: ignore[invalid-return-type]
+    return model, tokenizer  # ty: ignore[invalid-explicit-return]
 
 
 def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerBase:

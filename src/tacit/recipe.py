@@ -351,6 +351,8 @@ def _methods(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 "only `cot: {from: stepwise}` takes its model from another method, of the same recipe and without "
                 "settings of its own"
             )
+        if "from" in own and (given["stepwise"] or {}).get("removal_start"):
+            raise TacitError("`cot: {from: stepwise}` needs an explicit stage; Stepwise with removal_start has none")
         rest = {key: value for key, value in own.items() if key != "from"}
         methods[name] = {**({"from": own["from"]} if "from" in own else {}), **_check_train(f"methods.{name}", rest)}
     return methods

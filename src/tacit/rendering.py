@@ -197,7 +197,7 @@ class _Tokens:
 
     def __init__(self, texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer(texts[0], verbose=False)  # leaves the backend without truncation and padding
-        encodings = tokenizer.backend_tokenizer.encode_batch(texts)  # ty: ignore[unresolved-attribute]
+        encodings = tokenizer.backend_tokenizer.encode_batch(texts)
         ids = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
         special = np.concatenate([np.array(encoding.special_tokens_mask, dtype=bool) for encoding in encodings])
         spans = np.concatenate([np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2) for encoding in encodings])

@@ -406,7 +406,6 @@ def _summarise(recipe: Recipe, folder: Path, tell: Listener) -> dict[str, Any]:
     about = environment()
     return {
         "schema": 1,
-        "name": recipe.name,
         "task": recipe.task.name,
         "hardware": about["hardware"],
         "versions": about["versions"],

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 QUIET_SECONDS = 15.0
 
@@ -28,7 +28,6 @@ class RunDisplay:
         self.bars = Progress(
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=18),
-            MofNCompleteColumn(),
             TextColumn("{task.fields[state]}"),
             console=console,
         )
@@ -69,7 +68,8 @@ class RunDisplay:
             self.tasks[cell] = self.bars.add_task(cell, total=None, state=text)
 
     def _show(self, cell: str, state: dict[str, Any]) -> None:
-        parts = [f"stage {state['stage']}", f"removed {state['removed']}/{state['total']}"]
+        steps = f"step {state['step']}/{state['max_steps']}"
+        parts = [steps, f"stage {state['stage']}", f"removed {state['removed']}/{state['total']}"]
         if "loss" in state:
             parts.append(f"loss {state['loss']:.3f}")
         if "exact_match" in state:
@@ -85,6 +85,4 @@ class RunDisplay:
             )
         elif time.monotonic() - self.told.get(cell, 0.0) >= QUIET_SECONDS or state["step"] == state["max_steps"]:
             self.told[cell] = time.monotonic()
-            print(
-                f"{cell}: step {state['step']}/{state['max_steps']}  {'  '.join(parts)}", file=sys.stderr, flush=True
-            )
+            print(f"{cell}: {'  '.join(parts)}", file=sys.stderr, flush=True)
