@@ -554,7 +554,7 @@ def written(tmp_path: Path, content: str | bytes) -> Path:
         ("methods.stepwse={}", "stepwise"),
         ("methods.no_cot.learning_rte=1", "methods.no_cot.learning_rate"),
         ("data.digts=4x2", "data.digits"),
-        ("model.architcture=gpt2", "model.architecture"),
+        ("model.conf={}", "model.config"),
         ("evaluation.batchsize=3", "evaluation.batch_size"),
         ("max_steps=5", "train.max_steps"),
         ("digits=4x2", "data.digits"),
