@@ -173,7 +173,9 @@ def _prepare(recipe: Recipe, folder: Path, resume: bool, overwrite: bool) -> Non
     path = folder / "recipe.yaml"
     if folder.exists() and not folder.is_dir():
         raise TacitError(f"{folder} is a file; choose another name for the run folder")
-    if folder.exists() and any(folder.iterdir()):
+    own = ("recipe.yaml", "environment.json")
+    begun = folder.exists() and any(found.name not in own for found in folder.iterdir())
+    if begun:  # a run that failed before it had trained anything is no loss
         if overwrite:
             if not path.is_file():
                 raise TacitError(f"{folder} is no run folder (recipe.yaml is missing); it is not removed")
@@ -308,7 +310,7 @@ def _train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> 
     """Trains cells in processes of their own, `jobs` at a time. A signal reaches all; each keeps a checkpoint."""
     context = multiprocessing.get_context("spawn")
     lines = context.Queue()
-    threads = max(1, (os.cpu_count() or 1) // recipe.jobs)
+    threads = max(1, environment()["hardware"]["cores"] // recipe.jobs)
     waiting = list(waiting)
     running: dict[str, Any] = {}
     failed: list[str] = []
