@@ -14,7 +14,7 @@ PACKAGE = Path(tacit.__file__).parent
 
 # A room may import the rooms before it, and itself; never a later one, not even inside a function.
 ORDER = (
-    "errors trace grading formats tasks rendering models student stages checkpoint evaluation training environment "
+    "environment errors trace grading formats tasks rendering models student stages checkpoint evaluation training "
     "recipe report run cli __main__"
 ).split()
 TORCH_FREE = "errors trace grading formats tasks rendering".split()

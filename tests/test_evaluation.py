@@ -170,14 +170,11 @@ def test_a_silent_student_is_graded_as_if_it_had_generated() -> None:
     rendered = render(traces, student.tokenizer)
     teach(student.model, rendered, 99, 50, 1)
     student.silent = True
-    seen: list[tuple[int, int]] = []
-    quick = evaluate(student, traces, 7, lambda done, of: seen.append((done, of)))
+    quick = evaluate(student, traces, 7)
     student.silent = False
     slow = evaluate(student, traces, 16)
     assert [p.to_dict() for p in quick] == [p.to_dict() for p in slow]
     assert 0 < sum(p.correct for p in quick) < len(quick)
-    assert seen[-1] == (len(traces), len(traces))
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert all(p.reasoning_tokens == 0 for p in quick if p.correct)
     facts = summarise(quick)
     assert facts["n"] == len(traces)

@@ -169,9 +169,11 @@ def test_overwrite_removes_run_folders_only(tmp_path: Path) -> None:
         carry_out(recipe, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
     carry_out(recipe, tmp_path / "run")
-    (tmp_path / "run" / "old").write_text("")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    (tmp_path / "run" / "cot-seed7").mkdir()
     run = carry_out(recipe, tmp_path / "run", overwrite=True)
-    assert not (tmp_path / "run" / "old").exists()
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "run" / "cot-seed7").exists()
     assert [row["relative_speed"] for row in run.rows] == [1.0]
 
 
@@ -204,7 +206,7 @@ def test_coin_flips_by_whole_steps(tmp_path: Path) -> None:
     assert run.summary["task"] == "coin_flip"
     student = run.student("stepwise")
     assert student.silent
-    assert student.info["removed_tokens"] == 3
+    assert student.info["removed_tokens"] == 9  # tokens, although whole steps went
     reply = student.ask("A coin is heads up. Ada flips it. Ben does not flip it. Zoe flips it. Is it still heads up?")
     assert reply.generated_tokens >= 1
     assert all(row["relative_speed"] is None for row in run.rows), "there is no No CoT to compare with"
@@ -261,3 +263,35 @@ def test_cells_come_in_the_order_of_the_recipe(tmp_path: Path) -> None:
     assert [cell.name for cell in cells(recipe, tmp_path)] == [
         *["stepwise-seed2", "cot-seed2", "no_cot-seed2", "stepwise-seed1", "cot-seed1", "no_cot-seed1"]
     ]
+
+
+# --- nothing on disk is lost -----------------------------------------------------------------------------------------
+
+
+def test_a_run_is_not_put_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipe.yaml").write_text("# mine\n")
+    monkeypatch.chdir(tmp_path)
+    for where in (".", ".."):
+        for how in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(TacitError, match="where you stand"):
+                carry_out(parse_recipe(document()), where, **how)
+    assert (tmp_path / "recipe.yaml").read_text() == "# mine\n"
+
+
+def test_a_folder_with_only_a_recipe_in_it_is_no_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "recipe.yaml").write_text("# mine\n")
+    for how in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(TacitError, match="is no run folder"):
+            carry_out(parse_recipe(document()), tmp_path / "mine", **how)
+    assert (tmp_path / "mine" / "recipe.yaml").read_text() == "# mine\n"
+
+
+def test_a_recipe_that_cannot_run_removes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    carry_out(parse_recipe(document(methods={"no_cot": {"max_steps": 2}})), folder)
+    before = sorted((path, path.stat().st_size) for path in folder.rglob("*"))
+    for bad in ({"data": {"digits": "1x1", "train": 99, "test": 99}}, {"model": {"architecture": "gpt3"}}):
+        with pytest.raises(TacitError):
+            carry_out(parse_recipe(document(**bad)), folder, overwrite=True)
+    assert sorted((path, path.stat().st_size) for path in folder.rglob("*")) == before

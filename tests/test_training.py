@@ -685,7 +685,7 @@ def test_other_folders_are_never_removed(tmp_path: Path) -> None:
     (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
     with pytest.raises(TacitError, match="is no run folder"):
         carry_out(parse_recipe(document()), tmp_path / "thesis", overwrite=True)
-    with pytest.raises(TacitError, match="exists"):
+    with pytest.raises(TacitError, match="is no run folder"):
         carry_out(parse_recipe(document()), tmp_path / "thesis")
     (tmp_path / "file").write_text("x")
     for how in ({}, {"resume": True}, {"overwrite": True}):

@@ -14,8 +14,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tacit.errors import TacitError
 from tacit.models import load as load_model
 from tacit.models import pad_id
@@ -142,12 +140,12 @@ def load_info(folder: str | os.PathLike) -> dict[str, Any]:
     return info
 
 
-def load(folder: str | os.PathLike, attn_implementation: str | None = None) -> Student:
+def load(folder: str | os.PathLike) -> Student:
     """The student in a checkpoint folder. Raises `TacitError` where the folder is no checkpoint of tacit's."""
     info = load_info(folder)
     template = Template(info["prompt"], info["separator"], info["marker"])
     task = get_task(info.get("task", CUSTOM.name))
-    model, tokenizer = load_model(str(folder), attn_implementation)
+    model, tokenizer = load_model(str(folder))
     return Student(model.eval(), tokenizer, template, task, info["max_new_tokens"], info["silent"], info)
 
 
@@ -208,8 +206,3 @@ Tokens of the chain of thought removed at the end: {info.get("removed_tokens", "
 ## Limits
 
 Trained for one task and one way of writing it; other questions get meaningless answers."""
-
-
-def longest_target(rendered: Any, removed: np.ndarray) -> int:
-    """The longest target in tokens when `removed` tokens of each chain are left out: where generation may stop."""
-    return int((rendered.lengths - rendered.prompt_lengths - removed).max())

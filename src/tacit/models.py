@@ -121,7 +121,7 @@ def from_config(
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        **settings,
+        **{base.attribute_map.get(name, name): value for name, value in settings.items()},
     }
     try:
         config = CONFIG_MAPPING[architecture](**fields)

@@ -119,7 +119,9 @@ class Recipe:
             sizes = [int(part or 0) for part in (data.train, data.validation, data.test)]
             made = self.task.make(sum(sizes), data.seed, **data.options)
             held_out = sizes[1] + sizes[2]  # first in line, so that a larger training set keeps the same problems out
-            return made[held_out:], made[: sizes[1]], made[sizes[1] : held_out]
+            names = {self.task.problem(trace.question) for trace in made[:held_out]}
+            train = [trace for trace in made[held_out:] if self.task.problem(trace.question) not in names]
+            return train, made[: sizes[1]], made[sizes[1] : held_out]
         train, validation, test = (
             [] if part is None else read(str(part), data.format) for part in (data.train, data.validation, data.test)
         )

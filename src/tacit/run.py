@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import queue
+import re
 import shutil
 import signal
 import threading
@@ -34,7 +35,7 @@ from tacit import checkpoint, models
 from tacit.environment import environment
 from tacit.errors import TacitError
 from tacit.evaluation.evaluate import evaluate, measure_speed, render_problems, summarise
-from tacit.recipe import Recipe, parse_recipe
+from tacit.recipe import METHODS, Recipe, load_recipe, parse_recipe
 from tacit.report import write_report
 from tacit.student import Student
 from tacit.trace import dump_json, iter_text, write_lines
@@ -145,9 +146,10 @@ def carry_out(
     """
     folder = Path(folder)
     tell = listener or (lambda name, line: None)
-    for cell in cells(recipe, folder):
-        recipe.settings(cell.method, cell.seed, cell.folder)  # errors before any work
-    _prepare(recipe, folder, resume, overwrite)
+    begun = _check_folder(recipe, folder, resume, overwrite)
+    if not (begun and resume):
+        _rehearse(recipe, folder)
+    _begin(recipe, folder, overwrite)
     todo = [cell for cell in cells(recipe, folder) if not cell.finished]
     for cell in cells(recipe, folder):
         if cell.finished:  # perhaps killed while it cleaned up
@@ -169,32 +171,55 @@ def carry_out(
     return Run(folder)
 
 
-def _prepare(recipe: Recipe, folder: Path, resume: bool, overwrite: bool) -> None:
-    path = folder / "recipe.yaml"
+OWN_FILES = ("recipe.yaml", "environment.json", "summary.json", "report.html")
+OWN_FOLDERS = re.compile(rf"({'|'.join(METHODS)})(-seed[0-9]+)?")
+
+
+def _check_folder(recipe: Recipe, folder: Path, resume: bool, overwrite: bool) -> bool:
+    """Whether a run was begun in this folder. Raises `TacitError` where it may not be used."""
     if folder.exists() and not folder.is_dir():
         raise TacitError(f"{folder} is a file; choose another name for the run folder")
-    own = ("recipe.yaml", "environment.json")
-    begun = folder.exists() and any(found.name not in own for found in folder.iterdir())
-    if begun:  # a run that failed before it had trained anything is no loss
-        if overwrite:
-            if not path.is_file():
-                raise TacitError(f"{folder} is no run folder (recipe.yaml is missing); it is not removed")
-            shutil.rmtree(folder)
-        elif not resume:
-            raise TacitError(f"{folder} exists; add --resume to go on there, or --overwrite to start anew")
-        elif path.is_file():
-            before = parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8"))).document
-            if changed := _differences(before, recipe.document):
-                raise TacitError(
-                    f"{folder} was begun with other settings ({', '.join(changed)}); "
-                    "resume it with those, or choose another folder"
-                )
+    if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise TacitError(f"{folder} is where you stand; choose a folder of its own for the run")
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if found and not {"recipe.yaml", "environment.json"} <= found:
+        raise TacitError(f"{folder} is no run folder and not empty; choose another")
+    begun = any(OWN_FOLDERS.fullmatch(name) for name in found)  # what failed before it had trained is no loss
+    if begun and resume:
+        changed = _differences(load_recipe(folder / "recipe.yaml").document, recipe.document)
+        if changed:
+            raise TacitError(
+                f"{folder} was begun with other settings ({', '.join(changed)}); resume it with those, choose another "
+                "folder, or add --overwrite instead of --resume to start anew"
+            )
+    elif begun and not overwrite:
+        raise TacitError(f"{folder} exists; add --resume to go on there, or --overwrite to start anew")
+    return begun
+
+
+def _rehearse(recipe: Recipe, folder: Path) -> None:
+    """Settings, data, model and held-out problems once, so that their errors come before anything is removed."""
+    settings = [recipe.settings(cell.method, cell.seed, cell.folder) for cell in cells(recipe, folder)]
+    train, validation, test = recipe.traces()
+    model, tokenizer = _model(recipe, train, [*train, *validation, *test], settings[0], 0)
+    render_problems(Student(model, tokenizer, settings[0].template), test)
+
+
+def _begin(recipe: Recipe, folder: Path, overwrite: bool) -> None:
+    """Makes the folder; with `overwrite`, what an earlier run left in it goes first, and nothing else."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            for path in list(folder.iterdir()):
+                if path.is_dir() and OWN_FOLDERS.fullmatch(path.name):
+                    shutil.rmtree(path)
+                elif path.name in OWN_FILES:
+                    path.unlink()
     except OSError as error:
         raise TacitError(f"cannot make {folder}: {error.strerror or error}") from None
-    write_lines([yaml.safe_dump(dict(recipe.document), sort_keys=False, allow_unicode=True).rstrip()], path)
     write_lines([json.dumps(environment(), indent=2)], folder / "environment.json")
+    text = yaml.safe_dump(dict(recipe.document), sort_keys=False, allow_unicode=True).rstrip()
+    write_lines([text], folder / "recipe.yaml")
 
 
 def _differences(before: Any, after: Any, path: str = "") -> list[str]:
@@ -226,19 +251,15 @@ def train_cell(recipe: Recipe, cell: Cell, tell: Listener) -> None:
         task=recipe.task,
         listener=lambda line: tell(cell.name, line),
     )
+    size = f"{models.parameter_count(model):,} parameters, {len(trainer.rendered):,} traces"
+    if trainer.left_out:
+        size += f" ({trainer.left_out:,} longer than max_length left out)"
+    tell(cell.name, {"event": "note", "text": size})
     trainer.train(resume_from_checkpoint=True)
     if trainer.removed in settings.keep_stages:
         trainer.keep_stage()
     student = trainer.student()
-    student.info = {
-        "name": recipe.name,
-        "method": cell.method,
-        "seed": cell.seed,
-        "removed_tokens": trainer.removed,
-        "train_seconds": round(trainer.metrics.seconds, 1),
-        "train_steps": trainer.state.global_step,
-        "train_examples": trainer.state.global_step * trainer.get_total_train_batch_size(settings),
-    }
+    student.info |= {"name": recipe.name, "seed": cell.seed, "train_seconds": round(trainer.metrics.seconds, 1)}
     _finish(recipe, cell, student, test, tell)
     _clean_up(cell)
 
@@ -271,7 +292,6 @@ def _finish(recipe: Recipe, cell: Cell, student: Student, test: list, tell: List
     predictions = evaluate(student, test, recipe.evaluation.batch_size)
     student.info["evaluation"] = summarise(predictions)
     student.info["recipe"] = dict(recipe.document)
-    student.info["versions"] = environment()["versions"]
     cell.folder.mkdir(parents=True, exist_ok=True)
     write_lines((dump_json(prediction.to_dict()) for prediction in predictions), cell.folder / PREDICTIONS)
     checkpoint.save(student, cell.folder)
@@ -287,18 +307,13 @@ def _take_stage(recipe: Recipe, cell: Cell, folder: Path, tell: Listener) -> Non
         if (one.method, one.seed) == (recipe.methods[cell.method]["from"], cell.seed)
     )
     student = checkpoint.load(other.folder / "stages" / "000")
-    steps = student.info["train_steps"]
-    batch = checkpoint.load_info(other.folder)
     lines = read_metrics(other.folder / METRICS)
-    seconds = max((line["seconds"] for line in lines if line["step"] <= steps), default=0.0)
-    student.info = {
+    seconds = max((line["seconds"] for line in lines if line["step"] <= student.info["train_steps"]), default=0.0)
+    student.info |= {
         "name": recipe.name,
         "method": cell.method,
         "seed": cell.seed,
-        "removed_tokens": 0,
         "train_seconds": round(seconds, 1),
-        "train_steps": steps,
-        "train_examples": steps * batch["train_examples"] // max(1, batch["train_steps"]),
     }
     _finish(recipe, cell, student, recipe.traces()[2], tell)
 
@@ -315,6 +330,8 @@ def _train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> 
     running: dict[str, Any] = {}
     failed: list[str] = []
     interrupted = False
+    if threading.current_thread() is threading.main_thread():  # a polite kill ends all of them politely
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while waiting or running:
             while waiting and len(running) < recipe.jobs and not failed and not interrupted:
@@ -328,6 +345,7 @@ def _train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> 
                 name, line = lines.get(timeout=0.2)
                 if line["event"] == "failed":
                     failed.append(f"{name}: {line['text']}")
+                    tell(name, {"event": "note", "text": f"failed: {line['text']}"})
                 else:
                     tell(name, line)
                 continue

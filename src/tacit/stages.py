@@ -148,6 +148,9 @@ class AdaptiveSchedule(Schedule):
             self.loss = None
         return self.current
 
+    def smoothed(self, step: int) -> bool:
+        return self.reference is not None  # the explicit stage shows whole chains
+
     @property
     def gate(self) -> float:
         """The loss at which the stage has recovered."""

@@ -277,6 +277,10 @@ def from_dataset(
     """
     traces = []
     for number, row in enumerate(dataset):
+        if not isinstance(row, Mapping):
+            raise TacitError(
+                f"row {number}: expected columns by name, got {row!r:.40} (of a DatasetDict, give one split)"
+            )
         record = {k: v for k, v in row.items() if v is not None}
         try:
             if "prompt" in record and "completion" in record and question not in record:

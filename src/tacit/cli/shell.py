@@ -5,6 +5,8 @@ Usage: `typer.Typer(cls=CommandLine)`; in a command, `refuse_existing(output, ov
 
 import json
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
@@ -86,6 +88,16 @@ def extra_options(words: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--{name} needs a value")
         options[name.replace("-", "_")] = value
     return options
+
+
+def program() -> str:
+    """How this command line is started from where the user stands, for lines to copy."""
+    if shutil.which("tacit"):
+        return "tacit"
+    script = Path(sys.argv[0])
+    return (
+        shlex.quote(os.path.relpath(script)) if script.name == "tacit" else f"{shlex.quote(sys.executable)} -m tacit"
+    )
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

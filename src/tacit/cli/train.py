@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tacit.cli.display import RunDisplay, clock
-from tacit.cli.shell import UsageError, extra_options, print_json, refuse_existing, usage, waiting
+from tacit.cli.shell import UsageError, extra_options, print_json, program, refuse_existing, usage, waiting
 from tacit.errors import TacitError, unknown_name
 from tacit.formats import FORMATS, read
 from tacit.tasks import get_task
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
 Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint folder.", show_default=False)]
-
-NAMES = {"no_cot": "No CoT", "cot": "CoT", "stepwise": "Stepwise"}
 
 
 def run(
@@ -55,8 +53,8 @@ def run(
         with RunDisplay() as display:
             done = carry_out(wanted, folder, resume, overwrite, display.hear)
     except KeyboardInterrupt:
-        words = ["tacit", "run", str(recipe), *(overrides or []), "-o", str(folder), "--resume"]
-        raise KeyboardInterrupt(f"stopped; go on with: {shlex.join(words)}") from None
+        words = shlex.join(["run", str(recipe), *(overrides or []), "-o", str(folder), "--resume"])
+        raise KeyboardInterrupt(f"stopped; go on with: {program()} {words}") from None
     if as_json:
         print_json(done.summary)
         return
@@ -65,13 +63,17 @@ def run(
     silent = [row for row in done.rows if row["method"] == "stepwise"] or done.rows
     best = max(silent, key=lambda row: row["accuracy"])
     question = done.predictions(best["method"], best["seed"])[0]["shown_question"]
-    print(f"Ask it: tacit ask {shlex.quote(str(done.cell(best['method'], best['seed'])))} {shlex.quote(question)}")
+    print(
+        f"Ask it: {program()} ask {shlex.quote(str(done.cell(best['method'], best['seed'])))} {shlex.quote(question)}"
+    )
 
 
 def _print_table(done: Run) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+
+    from tacit.report.page import display_name
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     rows = done.rows
@@ -83,7 +85,7 @@ def _print_table(done: Run) -> None:
     for row in rows:
         low, high = row["ci95"]
         table.add_row(
-            NAMES.get(row["method"], row["method"]),
+            display_name(row["method"]),
             *([str(row["seed"])] if several else []),
             f"{row['accuracy']:.3f}",
             f"{low:.3f}-{high:.3f}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,12 +44,7 @@ class Prediction:
         return asdict(self)
 
 
-def evaluate(
-    student: Student,
-    traces: Sequence[Trace],
-    batch_size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Prediction]:
+def evaluate(student: Student, traces: Sequence[Trace], batch_size: int = 256) -> list[Prediction]:
     """Grades a student on problems.
 
     A silent student is graded in one forward pass a problem; it generates only where that pass finds a deviation, for
@@ -59,7 +54,6 @@ def evaluate(
         student (`Student`): Is put into evaluation mode for the time.
         traces: The problems; their `label` is the right answer.
         batch_size (`int`): Problems at a time.
-        progress (`Callable`, *optional*): Called with (done, all).
 
     Raises:
         TacitError: A problem cannot be rendered, or is longer than the model's positions.
@@ -69,16 +63,14 @@ def evaluate(
     if student.silent:
         batcher = Batcher(rendered, pad_id(student.tokenizer), student.model.device)
         exact, _ = one_pass(student.model, batcher, Removal(), int(rendered.chain_lengths.max()), batch_size)
+        target = rendered.lengths - rendered.prompt_lengths - rendered.chain_lengths
+        exact &= target <= student.max_new_tokens  # generation would stop before the end of a longer one
     replies: dict[int, Reply] = {int(i): student.read(rendered[int(i)].answer) for i in np.flatnonzero(exact)}
     open_problems = [int(i) for i in np.flatnonzero(~exact)]
     for first in range(0, len(open_problems), batch_size):
-        if progress:
-            progress(len(replies), len(traces))
         chosen = open_problems[first : first + batch_size]
         written = student.generate([rendered[i].prompt for i in chosen], batch_size)
         replies.update(zip(chosen, map(student.read, written), strict=True))
-    if progress:
-        progress(len(traces), len(traces))
     return [_predict(student, trace, replies[index]) for index, trace in enumerate(traces)]
 
 

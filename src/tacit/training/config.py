@@ -40,6 +40,9 @@ class StepwiseInternalizationConfig(TrainingArguments):
     logging_steps: float = field(default=50, metadata={"help": "Optimizer steps between two log lines."})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses in the log."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Resume checkpoints kept, at least 2."})
+    dataloader_pin_memory: bool = field(
+        default=False, metadata={"help": "Not used: the loader gives example numbers, no tensors."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Not used: batches are gathered from ids."})
     bf16: bool | None = field(default=None, metadata={"help": "bf16 autocast; by default where it is fast."})  # ty: ignore[incompatible-attribute-override]
     decay_share: float = field(

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import threading
 import time
@@ -64,9 +65,14 @@ class Metrics:
         """Appends one line."""
         line = {"event": event, "step": step, "seconds": round(self.seconds, 3), **values}
         with open(self.path, "a", encoding="utf-8") as out:
-            out.write(json.dumps(line) + "\n")  # NaN is written as it is: a failed run is reported as failed
+            finite = {key: None if _not_finite(value) else value for key, value in line.items()}  # JSON has no NaN
+            out.write(dump_json(finite) + "\n")
         if self.listener:
             self.listener(line)
+
+
+def _not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from transformers.optimization import get_wsd_schedule
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tacit import checkpoint
+from tacit.environment import environment
 from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
 from tacit.models import close_gap, load, max_positions, pad_id, position_table
@@ -118,19 +119,26 @@ class StepwiseInternalizationTrainer(Trainer):
         self.task = task
         self.tokenizer = processing_class
         self.template = args.template
-        self.rendered = self._render(train_dataset, model, args)
-        self.eval_rendered = None if eval_dataset is None else self._render(eval_dataset, model, args)
+        self.left_out = 0  # training traces longer than max_length
+        positions = max_positions(model)
+        self.rendered = self._render(train_dataset, positions, args.max_length)
+        self.eval_rendered = None if eval_dataset is None else self._render(eval_dataset, positions)
         if args.schedule != "remove_all" and not self.rendered.step_counts.any():
             raise TacitError("no training trace has steps: there is no reasoning to learn (method no_cot needs none)")
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=_Indices(len(self.rendered)),
-            eval_dataset=None if self.eval_rendered is None else _Indices(len(self.eval_rendered)),
-            data_collator=_Indices.collate,
-            processing_class=processing_class,
-            callbacks=callbacks,
-        )
+        if args.eval_strategy != "no" and eval_dataset is None:
+            raise TacitError("eval_strategy needs validation traces (data.validation in a recipe); or set it to 'no'")
+        try:
+            super().__init__(
+                model=model,
+                args=args,
+                train_dataset=_Indices(len(self.rendered)),
+                eval_dataset=None if self.eval_rendered is None else _Indices(len(self.eval_rendered)),
+                data_collator=_Indices.collate,
+                processing_class=processing_class,
+                callbacks=callbacks,
+            )
+        except (ValueError, RuntimeError, ImportError) as error:  # settings that transformers refuses
+            raise TacitError(str(error).strip().split("\n")[0]) from None
         self.remove_callback(PrinterCallback)
         self.stop_on_signal = StopOnSignal()
         self.add_callback(self.stop_on_signal)
@@ -154,35 +162,36 @@ class StepwiseInternalizationTrainer(Trainer):
     def _heard_by(self, listener: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
         return lambda line: listener({**line, "max_steps": self.state.max_steps})
 
-    def _render(self, traces: Any, model: Any, args: StepwiseInternalizationConfig) -> Renderings:
+    def _render(self, traces: Any, positions: int | None, max_length: int | None = None) -> Renderings:
         traces = list(traces)
         if traces and not isinstance(traces[0], Trace):
             traces = from_dataset(traces)
         rendered = render(traces, self.tokenizer, self.template)
-        if args.max_length is not None:
-            keep = np.flatnonzero(rendered.lengths <= args.max_length)
+        if max_length is not None:
+            keep = np.flatnonzero(rendered.lengths <= max_length)
             if not len(keep):
-                raise TacitError(f"every trace has more than max_length={args.max_length} tokens")
-            if len(keep) < len(rendered):
+                raise TacitError(f"every trace has more than max_length={max_length} tokens")
+            self.left_out = len(rendered) - len(keep)
+            if self.left_out:
                 rendered, traces = rendered.select(keep), [traces[index] for index in keep]
-        positions = max_positions(model)
         if positions is not None and (longest := int(rendered.lengths.max())) > positions:
             over = int((rendered.lengths > positions).sum())
             trace = traces[int(rendered.lengths.argmax())]
             raise TacitError(
                 f"{over} of {len(rendered)} traces are longer than the model's {positions} positions (the longest, "
-                f"trace {trace.id}, has {longest} tokens); set max_length={positions} to leave them out"
+                f"trace {trace.id}, has {longest} tokens); max_length={positions} leaves such training traces out"
             )
         return rendered
 
     def _check_positions(self) -> None:
         """Kept positions can be published only as one gap at one place of a learned position table."""
-        rendered, args = self.rendered, self.args
+        args, parts = self.args, [part for part in (self.rendered, self.eval_rendered) if part is not None]
         if position_table(self.accelerator.unwrap_model(self.model)) is None:
             raise TacitError("keep_positions needs a model with a learned position table, such as gpt2")
         if args.removal_unit != "token" or args.removal_side != "left":
             raise TacitError("keep_positions goes with removal_unit=token and removal_side=left")
-        if np.ptp(rendered.prompt_lengths) or np.ptp(rendered.chain_lengths):
+        shapes = {(p, c) for part in parts for p, c in zip(part.prompt_lengths, part.chain_lengths, strict=True)}
+        if len(shapes) > 1:
             raise TacitError(
                 "keep_positions needs prompts of one length and chains of one length (in tokens); these differ, so "
                 "that no plain checkpoint could reproduce the gaps"
@@ -235,13 +244,7 @@ class StepwiseInternalizationTrainer(Trainer):
     def keep_stage(self) -> None:
         """Saves the model as it stands as a checkpoint under `stages/`, named by the removal in force."""
         if self.args.should_save:
-            student = self.student()
-            student.info = {
-                "method": "stepwise",
-                "removed_tokens": self.removed,
-                "train_steps": self.state.global_step,
-            }
-            checkpoint.save(student, self.folder / "stages" / f"{self.removed or 0:03d}")
+            checkpoint.save(self.student(), self.folder / "stages" / f"{self.removed or 0:03d}")
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Trainer's, with the step's loss set aside for the schedule."""
@@ -326,22 +329,33 @@ class StepwiseInternalizationTrainer(Trainer):
 
     # --- evaluation, logs, the result --------------------------------------------------------------------------------
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Exact match of the validation traces by one forward pass each, at the removal now in force.
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Exact match of traces by one forward pass each, at the removal now in force.
+
+        Args:
+            eval_dataset (`list[Trace]` or `datasets.Dataset`, *optional*): By default, the validation traces.
+            ignore_keys (*optional*): As `Trainer` has it; not used.
+            metric_key_prefix (`str`, *optional*): Opens the names of the figures.
 
         Returns:
             `eval_exact_match` (the whole remaining target), `eval_answer_match` (the answer segment given the gold
             rest of the chain) and `eval_removed`.
         """
-        if self.eval_batcher is None:
+        batcher = self.eval_batcher
+        if eval_dataset is not None:
+            rendered = self._render(eval_dataset, max_positions(self.accelerator.unwrap_model(self.model)))
+            batcher = Batcher(rendered, pad_id(self.tokenizer), self.args.device, self.args.keep_positions)
+        if batcher is None:
             raise TacitError("evaluation needs an eval_dataset")
         removed = self.removed if self.removed is not None else self.schedule.removed(0)
         model = self.accelerator.unwrap_model(self.model)
-        whole, answer = one_pass(model, self.eval_batcher, self.removal, removed, self.args.per_device_eval_batch_size)
+        whole, answer = one_pass(model, batcher, self.removal, removed, self.args.per_device_eval_batch_size)
         metrics = {
-            "eval_exact_match": float(whole.mean()),
-            "eval_answer_match": float(answer.mean()),
-            "eval_removed": removed,
+            f"{metric_key_prefix}_exact_match": float(whole.mean()),
+            f"{metric_key_prefix}_answer_match": float(answer.mean()),
+            f"{metric_key_prefix}_removed": removed,
         }
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -367,14 +381,21 @@ class StepwiseInternalizationTrainer(Trainer):
         removed = self.removed or 0
         silent = removed >= self.schedule.total
         _, gone = self.removal.spans(self.rendered, np.arange(len(self.rendered)), removed)
-        longest = checkpoint.longest_target(self.rendered, gone)
+        longest = int((self.rendered.lengths - self.rendered.prompt_lengths - gone).max())
         model = self.accelerator.unwrap_model(self.model)
         if hasattr(model, "merge_and_unload"):
             model = copy.deepcopy(model).merge_and_unload()
         if self.args.keep_positions and removed:
             model = copy.deepcopy(model)
             close_gap(model, int(self.rendered.prompt_lengths[0]), int(gone[0]))
-        return Student(model, self.tokenizer, self.template, self.task, longest + 8, silent)
+        info = {
+            "method": {"keep_all": "cot", "remove_all": "no_cot"}.get(self.args.schedule, "stepwise"),
+            "removed_tokens": int(gone.max()),
+            "train_steps": self.state.global_step,
+            "train_examples": self.state.global_step * self.get_total_train_batch_size(self.args),
+            "versions": environment()["versions"],
+        }
+        return Student(model, self.tokenizer, self.template, self.task, longest + 8, silent, info)
 
 
 def _muon_settings(args: StepwiseInternalizationConfig) -> dict[str, Any]:
