@@ -1,6 +1,7 @@
 """The README's commands and Python lines run as they stand (on a tiny model), and the docs name every setting."""
 
 import dataclasses
+import json
 import os
 import re
 import shlex
@@ -132,3 +133,16 @@ def test_every_recipe_trains_two_steps(path, tmp_path, workplace):
         overrides += [f"model.name={workplace / 'openai-community' / 'gpt2'}"]
     result = run([sys.executable, "-m", "tacit", "run", str(path), *overrides, "-o", "out"], tmp_path)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_numbers_of_the_readme_stand_in_a_record():
+    block = README.split("<!-- quickstart: begin -->")[1].split("<!-- quickstart: end -->")[0]
+    rows = json.loads((ROOT / "records" / "quickstart" / "summary.json").read_text(encoding="utf-8"))["rows"]
+    shown = [[cell.strip() for cell in line.split("|")[1:-1]] for line in block.strip().splitlines()[2:]]
+    assert len(shown) == 3
+    for method, (_, accuracy, reasoning, speed) in zip(("stepwise", "cot", "no_cot"), shown, strict=True):
+        own = [row for row in rows if row["method"] == method]
+        assert accuracy == ", ".join(f"{row['accuracy']:.4f}" for row in own)
+        assert set(reasoning.split(", ")) == {f"{row['reasoning_tokens']:.1f}" for row in own}
+        assert speed == ", ".join(f"{row['relative_speed']:.2f}x" for row in own)
+        assert all(row["n"] >= 2000 for row in own)

@@ -17,3 +17,5 @@ folder = Path(sys.argv[1])
 trainer = tiny.trainer(folder, tiny.model().double(), tiny.traces(40), ddp_backend="gloo", **json.loads(sys.argv[2]))
 trainer.train()
 save_file({"weights": tiny.weights(trainer.model)}, folder / f"rank{os.environ['RANK']}.safetensors")
+torch.distributed.barrier()  # no rank may leave while another still talks to it
+torch.distributed.destroy_process_group()
