@@ -97,12 +97,13 @@ def test_a_run_ends_with_table_report_and_a_question(home: Path) -> None:
     assert (home / report.removeprefix("Report: ")).is_file()
     ask = next(line for line in told.splitlines() if line.startswith("Ask it: "))
     words = shlex.split(ask.removeprefix("Ask it: "))
-    assert words[:2] == ["tacit", "ask"]
-    answer = tacit_process(*words[1:], cwd=home)
+    assert words[: words.index("ask")] in (["tacit"], [sys.executable, "-m", "tacit"])
+    words = words[words.index("ask") :]
+    answer = tacit_process(*words, cwd=home)
     assert (answer.status, answer.err) == (0, "")
     assert answer.out.strip()
     first = Run(home / "runs" / "tiny").predictions("stepwise")[0]
-    assert words[3] == first["shown_question"]
+    assert words[2] == first["shown_question"]
     assert answer.out.strip() == first["shown_answer"]
 
 
@@ -119,7 +120,8 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(here: Path, tacit: Any) -> 
     assert result.status == 1
     assert result.err == "error: runs/tiny exists; add --resume to go on there, or --overwrite to start anew\n"
     assert result.out == ""
-    assert tacit("run", "tiny.yaml", "--resume").out == (here / "told.txt").read_text()
+    again = tacit("run", "tiny.yaml", "--resume").out
+    assert again.partition("Ask it: ")[0] == (here / "told.txt").read_text().partition("Ask it: ")[0]
     result = tacit("run", "tiny.yaml", "train.max_steps=31", "--resume")
     assert (result.status, result.out) == (1, "")
     assert "was begun with other settings (train.max_steps)" in result.err
@@ -366,7 +368,7 @@ def test_from_made_traces_to_an_answer(tacit: Any, tmp_path: Path, monkeypatch: 
     assert result.status == 0, result.err
     assert "custom: n = " in result.out
     question = read_jsonl("parts/test.jsonl")[0].question
-    assert f"Ask it: tacit ask runs/coins/stepwise {shlex.quote(question)}" in result.out
+    assert f" ask runs/coins/stepwise {shlex.quote(question)}" in result.out
     assert tacit("ask", "runs/coins/stepwise", question).status == 0
     assert tacit("eval", "runs/coins/stepwise", "--data", "parts/test.jsonl").status == 0
     result = tacit("ask", "runs/coins/stepwise", "Is it still heads up, Mallory?")

@@ -115,7 +115,7 @@ def test_the_settings_named_for_official_flags_exist():
     sections = ("data.", "model.", "seeds")
     for row in re.findall(r"^\| `--.*$", text, re.MULTILINE):
         ours = re.split(r"(?<!\\)\|", row)[2]
-        for name in re.findall(r"`([a-z_.]+)", ours):
+        for name in re.findall(r"`([a-z0-9_.]+)", ours):
             assert name in fields or name.startswith(sections), f"{row}: {name}"
 
 
@@ -126,7 +126,7 @@ def test_every_recipe_trains_two_steps(path, tmp_path, workplace):
     overrides = ["train.max_steps=2", "seeds=[0]", "jobs=1", "train.bf16=false", "evaluation.speed_problems=4"]
     if isinstance(document["data"]["train"], int):
         overrides += ["data.train=64", "data.validation=8", "data.test=8"]
-        overrides += ["model.config={n_layer: 1, n_embd: 32, n_head: 2}"]
+        overrides += ["model={architecture: gpt2, config: {n_layer: 1, n_embd: 32, n_head: 2}}"]
     else:
         write_jsonl(pens(), tmp_path / "train.jsonl")
         write_jsonl(pens()[:9], tmp_path / "test.jsonl")

@@ -531,7 +531,8 @@ def test_ctrl_c(uninterrupted: Path, tmp_path: Path) -> None:
     assert output == ""
     *_, line = problems.splitlines()
     assert "Traceback" not in problems
-    assert line.startswith("stopped; go on with: tacit run ")
+    assert line.startswith("stopped; go on with: ")
+    assert " run " in line
     kept = last_whole_checkpoint(folder / "stepwise")
     assert kept is not None
     steps = [line["step"] for line in tiny.metrics(folder / "stepwise", "train")]
@@ -577,7 +578,7 @@ def test_side_by_side(how: str, tmp_path: Path) -> None:
         _, problems = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "Traceback" not in problems
-        assert problems.splitlines()[-1].startswith("stopped; go on with: tacit run ")
+        assert problems.splitlines()[-1].startswith("stopped; go on with: ")
         for name in ("stepwise", "no_cot"):
             steps = [line["step"] for line in tiny.metrics(two / name, "train")]
             kept = last_whole_checkpoint(two / name)
