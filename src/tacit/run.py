@@ -330,7 +330,9 @@ def _train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> 
     running: dict[str, Any] = {}
     failed: list[str] = []
     interrupted = False
-    if threading.current_thread() is threading.main_thread():  # a polite kill ends all of them politely
+    watching = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    if watching:  # a polite kill ends all of them politely
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while waiting or running:
@@ -366,6 +368,9 @@ def _train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> 
                 os.kill(process.pid, signal.SIGTERM)
         for process in running.values():
             process.join()
+    finally:
+        if watching:
+            signal.signal(signal.SIGTERM, before)
     if failed:
         raise TacitError("; ".join(failed))
     if interrupted:
