@@ -172,6 +172,12 @@ def test_a_value_takes_its_place_in_settings_and_data(data: Path, tmp_path: Path
         ({"train.learning_rate": [1e-3, 2e-3]}, "train.learning_rate is varied and has the value 0.001, too"),
         ({"data.train": ["a", "b"]}, "data.train is varied and has the value"),
         ({"methods.random.seed": [1, 2]}, "random guesses: it has no settings"),
+        ({"methods.cot": {"one": {}}}, "at least two labels, each with its settings"),
+        ({"methods.cot": {"one": {}, 2: {}}}, "at least two labels, each with its settings"),
+        ({"methods.cot": {"one": {}, "two": 3}}, "at least two labels, each with its settings"),
+        ({"methods.cot": {"one": {}, "two": {"learning_rat": 1}}}, "did you mean 'methods.cot.learning_rate'?"),
+        ({"methods.cot.learning_rate": {"one": {}, "two": {}}}, "one of these sections with labelled settings"),
+        ({"methods": {"one": {}, "two": {}}}, "one of these sections with labelled settings"),
         ({"methods.stepwise.removal_per_epoch": [1, 2]}, None),
     ],
 )
@@ -189,6 +195,26 @@ def test_a_key_that_changes_nothing_is_no_sweep() -> None:
     methods = {"no_cot": {"data": "questions.jsonl"}, "random": {}}
     with pytest.raises(TacitError, match=r"vary\.data\.samples changes none of the methods no_cot, random"):
         parse_recipe(document(methods=methods))
+
+
+def test_labels_name_several_settings_at_once(tmp_path: Path) -> None:
+    labels = {"full": {}, "no smoothing": {"removal_smoothing": float("inf")}, "slow": {"removal_per_epoch": 2}}
+    methods = {"stepwise": {"removal_smoothing": 0.7}, "cot": {"from": "stepwise"}, "no_cot": {}}
+    recipe = parse_recipe(document(methods=methods, vary={"methods.stepwise": labels}))
+    settings = [recipe.at(label).settings("stepwise", 0, tmp_path) for label in labels]
+    assert [(one.removal_smoothing, one.removal_per_epoch) for one in settings] == [
+        (0.7, 8.0),
+        (float("inf"), 8.0),
+        (0.7, 2.0),
+    ]
+    assert [cell.name for cell in cells(recipe, Path("run"))] == [
+        *["stepwise-full", "stepwise-no_smoothing", "stepwise-slow"],
+        *["cot-full", "cot-no_smoothing", "cot-slow", "no_cot"],
+    ]
+    lengths = {"short": {"max_steps": 2}, "long": {"max_steps": 9, "learning_rate": 1e-4}}
+    recipe = parse_recipe(document(vary={"train": lengths}))
+    assert [recipe.at(label).settings("cot", 0, tmp_path).max_steps for label in lengths] == [2, 9]
+    assert names(vary={"train": lengths}) == ["cot-short", "cot-long", "no_cot-short", "no_cot-long", "random"]
 
 
 def test_overrides_of_a_sweep(tmp_path: Path) -> None:
@@ -215,13 +241,21 @@ def test_values_become_names_that_any_disk_takes() -> None:
 def test_the_recipes_of_the_docs_can_be_read(tmp_path: Path) -> None:
     """The whole one as it stands; of the sweep, what the docs leave out is added."""
     text = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
-    whole, diverse = (block.partition("```")[0] for block in text.split("```yaml\n")[1:])
+    whole, diverse, labels = (block.partition("```")[0] for block in text.split("```yaml\n")[1:])
     (tmp_path / "whole.yaml").write_text(whole)
     assert load_recipe(tmp_path / "whole.yaml").varied == "train.weight_decay"
     (tmp_path / "diverse.yaml").write_text(diverse)
     recipe = load_recipe(tmp_path / "diverse.yaml", ["model.name=some/model"])
     assert recipe.values("cot") == [1, 2, 4, 8]
     assert recipe.values("no_cot") == recipe.values("zero_shot_cot") == [None]
+
+    rest = {key: value for key, value in document().items() if key not in ("methods", "vary")}
+    (tmp_path / "labels.yaml").write_text(yaml.safe_dump(rest) + labels)
+    assert [cell.name for cell in cells(load_recipe(tmp_path / "labels.yaml"), Path("run"))] == [
+        "stepwise-full_method",
+        "stepwise-no_smoothing",
+        "stepwise-faster",
+    ]
 
 
 # --- samples and files -----------------------------------------------------------------------------------------------

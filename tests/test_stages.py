@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from tacit.rendering import Rendering, Renderings, render
-from tacit.stages import IGNORED, AdaptiveSchedule, Batcher, ConstantSchedule, LinearSchedule, Removal, Schedule
+from tacit.stages import (
+    IGNORED,
+    AdaptiveSchedule,
+    Batcher,
+    ConstantSchedule,
+    LinearSchedule,
+    Removal,
+    Schedule,
+    StagedSchedule,
+)
 from tacit.trace import Trace
 
 # --- linear and constant ---------------------------------------------------------------------------------------------
@@ -81,10 +90,56 @@ def test_constant(amount: int, removed: int) -> None:
 @pytest.mark.parametrize("schedule", [ConstantSchedule(9, 4), LinearSchedule(9, 1, 3)])
 def test_a_pure_function_of_the_step_has_no_state(schedule: Schedule) -> None:
     before = [schedule.removed(step) for step in range(30)]
+    state = schedule.state_dict()
     schedule.observe(3, 100.0)
-    assert schedule.state_dict() == {}
-    schedule.load_state_dict({})
+    assert schedule.state_dict() == state
     assert [schedule.removed(step) for step in reversed(range(30))] == before[::-1]
+
+
+@pytest.mark.parametrize("explicit", [0, 40])
+def test_linear_at_half_the_pace_from_where_it_stands(explicit: int) -> None:
+    schedule = LinearSchedule(total=50, per_epoch=1, steps_per_epoch=10, start=3, explicit_steps=explicit)
+    schedule.slow_down(25)
+    slowed = [schedule.removed(step) for step in range(25, 200)]
+    first, begin = (3, 40) if explicit else (5, 25)
+    assert slowed == [first + max(0, step - begin) // 20 for step in range(25, 200)]
+    schedule.slow_down(105)
+    again = LinearSchedule(total=50, per_epoch=1, steps_per_epoch=10, start=3, explicit_steps=explicit)
+    again.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    assert [again.removed(105 + 40 * k) - slowed[80] for k in range(4)] == [0, 1, 2, 3]
+
+
+# --- stages of one length, growing and shrinking ---------------------------------------------------------------------
+
+
+def test_geometric_removal_is_over_after_a_logarithm_of_stages() -> None:
+    schedule = StagedSchedule(total=30, growth=2.0, patience=5, explicit_patience=3)
+    removed = [schedule.removed(step) for step in range(30)]
+    assert removed == [0] * 3 + [1] * 5 + [3] * 5 + [7] * 5 + [15] * 5 + [30] * 7
+    assert not StagedSchedule(total=3).smoothed(0)
+    assert schedule.smoothed(3)
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.floats(0.2, 4), st.integers(0, 5))
+def test_chunks_grow_and_shrink_by_the_ratio(total: int, chunk: int, growth: float, start: int) -> None:
+    schedule = StagedSchedule(total, chunk, growth, patience=1, explicit_patience=1, start=start)
+    amount, expected = min(start, total), []
+    for stage in range(45):
+        expected.append(amount)
+        amount = min(total, amount + max(1, round(chunk * growth**stage)))
+    assert [schedule.removed(step) for step in range(45)] == expected
+
+
+@pytest.mark.parametrize("kind", [StagedSchedule, AdaptiveSchedule])
+def test_stages_at_half_the_pace(kind: type[StagedSchedule]) -> None:
+    schedule = kind(total=40, chunk=4, patience=5, explicit_patience=3)
+    before = [schedule.removed(step) for step in range(10)]
+    assert before == [0] * 3 + [4] * 5 + [8] * 2
+    schedule.slow_down(10)
+    assert [schedule.removed(step) for step in range(10, 31)] == [8] * 10 + [10] * 10 + [12]
+    again = kind(total=40, chunk=4, patience=5, explicit_patience=3)
+    again.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    assert [again.removed(step) for step in (39, 40)] == [12, 14]
 
 
 # --- adaptive --------------------------------------------------------------------------------------------------------

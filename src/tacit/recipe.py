@@ -12,6 +12,7 @@
       random: {}                                      # baselines without training
     seeds: [0]
     vary: {train.weight_decay: [0.0, 0.1]}            # each value makes cells of its own
+    # or, with labels, several settings at once: {methods.stepwise: {full: {}, no smoothing: {removal_smoothing: inf}}}
 
 Usage: `recipe = load_recipe("recipes/quickstart.yaml", ["train.max_steps=100", "seeds=[1,2]"])`.
 """
@@ -316,33 +317,53 @@ def parse_recipe(document: Mapping[str, Any]) -> Recipe:
 
 
 def _vary(document: dict[str, Any]) -> Recipe:
-    """A recipe that varies a key, with the recipe for each value."""
+    """A recipe that varies a key, with the recipe for each value; or a section, with the settings for each label."""
     given = document["vary"]
     if not isinstance(given, dict) or len(given) != 1:
         raise TacitError(f"recipe key vary is one recipe key with its values, {{data.samples: [1, 2]}}; got {given!r}")
     ((key, values),) = given.items()
+    labelled = isinstance(values, dict)
     section, *rest = str(key).split(".")
-    if section not in ("data", "model", "train", "methods") or len(rest) < 1 + (section == "methods"):
+    depth = len(rest) - (section == "methods")  # 0: a section as a whole
+    if section not in ("data", "model", "train", "methods") or not (depth == 0 if labelled else depth >= 1):
         raise TacitError(
-            f"vary takes a key below data, model, train or methods.NAME, such as data.samples; got {key!r}"
+            "vary takes a key below data, model, train or methods.NAME with a list of values, such as data.samples, "
+            f"or one of these sections with labelled settings; got {key!r}"
         )
-    plain = all(isinstance(value, int | float | str) for value in values) if isinstance(values, list) else False
-    if not plain or not len(values) == len(set(values)) >= 2:
-        raise TacitError(f"recipe key vary.{key} must be a list of at least two different values, got {values!r}")
-    base: Any = document
-    for part in (section, *rest):
-        base = base.get(part) if isinstance(base, dict) else None
-    if base is not None:
-        raise TacitError(f"recipe key {key} is varied and has the value {base!r}, too; leave out one of the two")
+    if labelled:
+        _check_labels(key, values)
+    else:
+        _check_values(key, values, document)
     variants = {}
     for value in values:
         one = copy.deepcopy({name: part for name, part in document.items() if name != "vary"})
-        _put(one, key, value)
+        changes = {f"{key}.{name}": setting for name, setting in values[value].items()} if labelled else {key: value}
+        for name, setting in changes.items():
+            _put(one, name, setting)
         variants[value] = parse_recipe(one)
-    recipe = dataclasses.replace(variants[values[0]], document=document, varied=key, variants=variants)
+    recipe = dataclasses.replace(variants[next(iter(values))], document=document, varied=key, variants=variants)
     if all(recipe.values(method) == [None] for method in recipe.methods):
         raise TacitError(f"vary.{key} changes none of the methods {', '.join(recipe.methods)}")
     return recipe
+
+
+def _check_values(key: str, values: Any, document: Any) -> None:
+    plain = all(isinstance(value, int | float | str) for value in values) if isinstance(values, list) else False
+    if not plain or not len(values) == len(set(values)) >= 2:
+        raise TacitError(f"recipe key vary.{key} must be a list of at least two different values, got {values!r}")
+    for part in key.split("."):
+        document = document.get(part) if isinstance(document, dict) else None
+    if document is not None:
+        raise TacitError(f"recipe key {key} is varied and has the value {document!r}, too; leave out one of the two")
+
+
+def _check_labels(key: str, values: Mapping[Any, Any]) -> None:
+    settings = [settings for label, settings in values.items() if isinstance(label, str)]
+    if len(settings) < max(2, len(values)) or not all(isinstance(one, dict) for one in settings):
+        raise TacitError(
+            f"recipe key vary.{key} must give at least two labels, each with its settings, "
+            f"{{plain: {{}}, slow: {{max_steps: 9000}}}}; got {values!r}"
+        )
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -44,12 +44,17 @@ class Schedule:
     def observe(self, step: int, loss: float) -> None:
         """Takes note of the mean training loss of an earlier step."""
 
+    def slow_down(self, step: int) -> None:
+        """From this step on at half the pace: for a training that went back to an earlier stage."""
+
     def state_dict(self) -> dict[str, Any]:
         """What has to be saved for an exact resume, as JSON values."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a saved state."""
+        for key in self.state_dict():
+            setattr(self, key, state[key])
 
 
 @dataclass
@@ -86,75 +91,126 @@ class LinearSchedule(Schedule):
     explicit_steps: int = 0
     remove_all_after: float = math.inf
 
+    def __post_init__(self) -> None:
+        self.origin, self.amount, self.pace = self.explicit_steps, self.start, 1.0
+
     def removed(self, step: int) -> int:
-        t = max(0, step - self.explicit_steps)
-        s = self.start + math.floor(self.per_epoch * t / self.steps_per_epoch)
+        t = max(0, step - self.origin)
+        s = self.amount + math.floor(self.pace * self.per_epoch * t / self.steps_per_epoch)
         return self.total if s >= self.remove_all_after else min(s, self.total)
 
     def smoothed(self, step: int) -> bool:
         return step >= self.explicit_steps
 
+    def slow_down(self, step: int) -> None:
+        self.amount = self.removed(step)
+        self.origin = max(step, self.origin)
+        self.pace /= 2
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"origin": self.origin, "amount": self.amount, "pace": self.pace}
+
 
 @dataclass
-class AdaptiveSchedule(Schedule):
-    """The next removal waits until the loss has recovered relative to before, or patience is used up.
+class StagedSchedule(Schedule):
+    """Stages of a given length, each removing `growth` times what the one before it removed.
+
+    With growth 2 this is geometric removal (arXiv 2605.28600): a chain of m tokens is gone after about log2 m stages.
+
+    Args:
+        total (`int`): The longest chain.
+        chunk (`int`): Removed by the first removal.
+        growth (`float`): Ratio of two successive removals, each rounded and at least 1: above 1 they grow, below 1
+            they shrink.
+        patience (`int`): The longest stage, in optimizer steps.
+        explicit_patience (`int`): The longest first stage, before any removal; without smoothing.
+        start (`int`): Removed from the first step on.
+        remove_all_after (`float`): b_max: from this removal on, everything is removed.
+    """
+
+    total: int
+    chunk: int = 1
+    growth: float = 1.0
+    patience: int = 500
+    explicit_patience: int = 2000
+    start: int = 0
+    remove_all_after: float = math.inf
+
+    def __post_init__(self) -> None:
+        self.current = self._clamp(self.start)
+        self.stage = 0
+        self.stage_start = 0
+        self.pace = 1.0
+
+    def _clamp(self, amount: int) -> int:
+        return self.total if amount >= self.remove_all_after else min(amount, self.total)
+
+    def removed(self, step: int) -> int:
+        if self.current < self.total and self._over(step - self.stage_start):
+            self._begin_stage(step)
+        return self.current
+
+    def _over(self, elapsed: int) -> bool:
+        """Whether the stage ends after so many steps."""
+        return elapsed * self.pace >= (self.patience if self.stage else self.explicit_patience)
+
+    def _begin_stage(self, step: int) -> None:
+        chunk = max(1, round(self.pace * min(self.chunk * self.growth**self.stage, self.total)))
+        self.current = self._clamp(self.current + chunk)
+        self.stage += 1
+        self.stage_start = step
+
+    def smoothed(self, step: int) -> bool:
+        return self.stage > 0  # the explicit stage shows whole chains
+
+    def slow_down(self, step: int) -> None:
+        self.stage_start = step
+        self.pace /= 2
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("current", "stage", "stage_start", "pace")}
+
+
+@dataclass
+class AdaptiveSchedule(StagedSchedule):
+    """As `StagedSchedule`, and a stage ends early when the loss has recovered relative to before the removal.
 
     Within a stage the training loss is smoothed exponentially (time constant `window` steps). It has recovered when it
     is at most `tolerance` times the lowest loss with which an earlier stage ended, plus `slack`: a stage that ran out
     of patience does not lower the bar. The explicit stage ends when the loss is at most `explicit_loss`.
 
     Args:
-        total (`int`): The longest chain.
-        chunk (`int`): Removed at a time.
         tolerance (`float`), slack (`float`): The gate, as above; `slack` in nats per token.
-        min_steps (`int`), patience (`int`): The shortest and the longest stage, in optimizer steps.
-        explicit_loss (`float`), explicit_patience (`int`): The gate of the first stage, and its longest.
-        start (`int`): Removed from the first step on.
-        remove_all_after (`float`): b_max: from this removal on, everything is removed.
+        min_steps (`int`): The shortest stage, in optimizer steps.
+        explicit_loss (`float`): The gate of the first stage.
         window (`int`): Of the smoothing.
     """
 
-    total: int
-    chunk: int = 1
     tolerance: float = 1.1
     slack: float = 0.05
     min_steps: int = 30
-    patience: int = 500
     explicit_loss: float = 0.05
-    explicit_patience: int = 2000
-    start: int = 0
-    remove_all_after: float = math.inf
     window: int = 10
 
     def __post_init__(self) -> None:
-        self.current = self._clamp(self.start)
-        self.stage_start = 0
+        super().__post_init__()
         self.loss: float | None = None
         self.reference: float | None = None
-
-    def _clamp(self, amount: int) -> int:
-        return self.total if amount >= self.remove_all_after else min(amount, self.total)
-
-    def removed(self, step: int) -> int:
-        elapsed, first = step - self.stage_start, self.reference is None
-        recovered = elapsed >= self.min_steps and self.loss is not None and self.loss <= self.gate
-        if self.current < self.total and (
-            recovered or elapsed >= (self.explicit_patience if first else self.patience)
-        ):
-            self.current = self._clamp(self.current + self.chunk)
-            self.stage_start = step
-            ended = self.explicit_loss if self.loss is None else self.loss
-            self.reference = ended if self.reference is None else min(self.reference, ended)
-            self.loss = None
-        return self.current
-
-    def smoothed(self, step: int) -> bool:
-        return self.reference is not None  # the explicit stage shows whole chains
 
     @property
     def gate(self) -> float:
         """The loss at which the stage has recovered."""
         return self.explicit_loss if self.reference is None else self.tolerance * self.reference + self.slack
+
+    def _over(self, elapsed: int) -> bool:
+        recovered = elapsed * self.pace >= self.min_steps and self.loss is not None and self.loss <= self.gate
+        return recovered or super()._over(elapsed)
+
+    def _begin_stage(self, step: int) -> None:
+        super()._begin_stage(step)
+        ended = self.explicit_loss if self.loss is None else self.loss
+        self.reference = ended if self.reference is None else min(self.reference, ended)
+        self.loss = None
 
     def observe(self, step: int, loss: float) -> None:
         if step < self.stage_start:  # the reading of a step before the removal arrives after it
@@ -162,12 +218,12 @@ class AdaptiveSchedule(Schedule):
         weight = 1 / self.window
         self.loss = loss if self.loss is None else (1 - weight) * self.loss + weight * loss
 
-    def state_dict(self) -> dict[str, Any]:
-        return {k: getattr(self, k) for k in ("current", "stage_start", "loss", "reference")}
+    def slow_down(self, step: int) -> None:
+        super().slow_down(step)
+        self.loss = None
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for key in self.state_dict():
-            setattr(self, key, state[key])
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "loss": self.loss, "reference": self.reference}
 
 
 # --- what is kept: removal -------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from tacit.report.figures import (
     sweep_figure,
     tradeoff_figure,
 )
-from tacit.report.reading import Cell, Curves, Row, Run, read_run
+from tacit.report.reading import Cell, Curves, Row, Run, is_section, read_run
 from tacit.trace import write_lines
 
 NAMES = {
@@ -152,8 +152,10 @@ def display_name(method: str) -> str:
 
 
 def setting(varied: Mapping[str, Any]) -> str:
-    """`samples 4` of `{"data.samples": 4}`; nothing of nothing."""
-    return "".join(f"{key.rpartition('.')[2]} {value}" for key, value in varied.items())
+    """`samples 4` of `{"data.samples": 4}`, a label alone of a section, nothing of nothing."""
+    return "".join(
+        str(value) if is_section(key) else f"{key.rpartition('.')[2]} {value}" for key, value in varied.items()
+    )
 
 
 # --- the finding -----------------------------------------------------------------------------------------------------
@@ -234,12 +236,17 @@ def finding(rows: list[Row]) -> list[str]:
 
 
 def _sweep_finding(rows: list[Row]) -> str:
-    """How accuracy goes with the varied key, of the method that it changes most; "" where nothing is varied."""
+    """How accuracy goes with the varied key, of the method that it changes most; "" where nothing is varied.
+
+    Numbers are told from the first to the last, texts from the worst to the best.
+    """
     trends = []
     for method in dict.fromkeys(row.method for row in rows if row.varied):
         values = list(dict.fromkeys(row.value for row in rows if row.method == method))
         of_value = [_outcomes([row for row in rows if (row.method, row.value) == (method, value)]) for value in values]
         known = [(value, found[method]) for value, found in zip(values, of_value, strict=True) if found]
+        if not all(isinstance(value, int | float) for value in values):
+            known.sort(key=lambda one: one[1].accuracy)
         if len(known) > 1:
             trends.append((known[0], known[-1]))
     if not trends:

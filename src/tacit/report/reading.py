@@ -30,9 +30,14 @@ def cell_name(method: str, seed: int | None, varied: Mapping[str, Any]) -> str:
         seed (`int`, *optional*): Left out of a run with one seed.
         varied (`Mapping`): `{"data.samples": 4}`, or nothing.
     """
-    parts = [f"{key.rpartition('.')[2]}{value}" for key, value in varied.items()]
+    parts = [str(value) if is_section(key) else f"{key.rpartition('.')[2]}{value}" for key, value in varied.items()]
     parts += [] if seed is None else [f"seed{seed}"]
     return "-".join([method, *(re.sub(r"[^\w.+-]+", "_", part) for part in parts)])
+
+
+def is_section(key: str) -> bool:
+    """Whether a varied key is a section of the recipe, whose settings have labels: `train`, `methods.stepwise`."""
+    return key.count(".") == key.startswith("methods.")
 
 
 def value_of(varied: Mapping[str, Any]) -> Any:

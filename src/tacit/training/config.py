@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from tacit.errors import TacitError
 from tacit.rendering import CHAT, TEMPLATES, Renderings, Template, get_template
-from tacit.stages import AdaptiveSchedule, ConstantSchedule, LinearSchedule, Removal, Schedule
+from tacit.stages import AdaptiveSchedule, ConstantSchedule, LinearSchedule, Removal, Schedule, StagedSchedule
 
-SCHEDULES = ("linear", "adaptive", "keep_all", "remove_all")
+SCHEDULES = ("linear", "adaptive", "geometric", "keep_all", "remove_all")
 
 
 @dataclass
@@ -24,8 +24,8 @@ class StepwiseInternalizationConfig(TrainingArguments):
     batch 32, bf16 autocast (over float32 weights) where the hardware has it, a log line every 50 steps, two
     checkpoints kept, no filter for NaN losses. The defaults of the removal are the paper's.
 
-    `schedule` decides when the next stage begins: `linear` and `adaptive` internalize; `keep_all` is explicit CoT and
-    `remove_all` is No CoT, the two baselines.
+    `schedule` decides when the next stage begins: `linear`, `adaptive` and `geometric` internalize; `keep_all` is
+    explicit CoT and `remove_all` is No CoT, the two baselines.
     """
 
     learning_rate: float = field(default=5e-5, metadata={"help": "Initial learning rate."})
@@ -77,7 +77,13 @@ class StepwiseInternalizationConfig(TrainingArguments):
     removal_per_epoch: float = field(default=8.0, metadata={"help": "linear: Delta, removed an epoch."})
     explicit_epochs: float = field(default=0.0, metadata={"help": "linear: epochs before the removal begins."})
 
-    removal_chunk: int = field(default=1, metadata={"help": "adaptive: removed at a time."})
+    removal_chunk: int = field(
+        default=1, metadata={"help": "adaptive, geometric: removed at a time, or by the first removal."}
+    )
+    removal_growth: float | None = field(
+        default=None,
+        metadata={"help": "adaptive, geometric: each removal is this many times the one before; 1 and 2 by default."},
+    )
     recovery_tolerance: float = field(
         default=1.1,
         metadata={"help": "adaptive: recovered at this many times the lowest loss before, plus the slack."},
@@ -85,9 +91,13 @@ class StepwiseInternalizationConfig(TrainingArguments):
     recovery_slack: float = field(default=0.05, metadata={"help": "adaptive: in nats per token."})
     recovery_window: int = field(default=10, metadata={"help": "adaptive: steps over which the loss is smoothed."})
     stage_min_steps: int = field(default=30, metadata={"help": "adaptive: the shortest stage, in optimizer steps."})
-    stage_patience: int = field(default=500, metadata={"help": "adaptive: the longest stage, in optimizer steps."})
+    stage_patience: int = field(
+        default=500, metadata={"help": "adaptive: the longest stage, in optimizer steps; geometric: every stage."}
+    )
     explicit_loss: float = field(default=0.05, metadata={"help": "adaptive: the loss that ends the explicit stage."})
-    explicit_patience: int = field(default=2000, metadata={"help": "adaptive: the longest explicit stage."})
+    explicit_patience: int = field(
+        default=2000, metadata={"help": "adaptive: the longest explicit stage; geometric: its length."}
+    )
 
     template: str = field(
         default="tacit",
@@ -138,6 +148,8 @@ class StepwiseInternalizationConfig(TrainingArguments):
         ):
             if not getattr(self, name) >= least:  # nan is not
                 raise TacitError(f"{name} must be at least {least}; got {getattr(self, name)}")
+        if self.removal_growth is not None and not 0 < self.removal_growth <= 100:
+            raise TacitError(f"removal_growth must be positive, and at most 100; got {self.removal_growth}")
         self.removal_smoothing = float(self.removal_smoothing)
         self.remove_all_after = float(self.remove_all_after)
         if not self.removal_smoothing > 0:
@@ -195,18 +207,25 @@ class StepwiseInternalizationConfig(TrainingArguments):
                 round(self.explicit_epochs * steps_per_epoch),
                 self.remove_all_after,
             )
+        growth = self.removal_growth or (2.0 if self.schedule == "geometric" else 1.0)
+        stages = {
+            "total": total,
+            "chunk": self.removal_chunk,
+            "growth": growth,
+            "patience": self.stage_patience,
+            "explicit_patience": self.explicit_patience,
+            "start": self.removal_start,
+            "remove_all_after": self.remove_all_after,
+        }
+        if self.schedule == "geometric":
+            return StagedSchedule(**stages)
         return AdaptiveSchedule(
-            total,
-            self.removal_chunk,
-            self.recovery_tolerance,
-            self.recovery_slack,
-            self.stage_min_steps,
-            self.stage_patience,
-            self.explicit_loss,
-            self.explicit_patience,
-            self.removal_start,
-            self.remove_all_after,
-            self.recovery_window,
+            **stages,
+            tolerance=self.recovery_tolerance,
+            slack=self.recovery_slack,
+            min_steps=self.stage_min_steps,
+            explicit_loss=self.explicit_loss,
+            window=self.recovery_window,
         )
 
 
