@@ -435,8 +435,6 @@ def sweep(values: Iterable[object], **extra: object) -> list[Sweep]:
         ((1e-3, 3e-3, 1e-2), True),
         ((0, 1, 2), False),
         ((7,), False),
-        (("adamw", "muon", EVIL), False),
-        ((True, False), False),
     ],
 )
 def test_values_stand_where_they_belong(width: int, values: tuple, logarithmic: bool):
@@ -447,8 +445,7 @@ def test_values_stand_where_they_belong(width: int, values: tuple, logarithmic: 
     dots = [float(circle.get("cx", "")) for circle in root.iter("circle")]
     assert len(dots) == len(values)
     assert all(0 < dot < right for dot in dots)
-    order = sorted(range(len(values)), key=lambda i: values[i]) if not isinstance(values[0], str | bool) else range(9)
-    places = [dots[i] for i in list(order)[: len(dots)]]
+    places = [dots[i] for i in sorted(range(len(values)), key=lambda i: values[i])]
     assert places == sorted(places)
     if values == (1, 2, 4, 8):
         gaps = [b - a for a, b in pairwise(places)]
@@ -459,6 +456,34 @@ def test_values_stand_where_they_belong(width: int, values: tuple, logarithmic: 
         assert 0 <= float(text.get("x", "")) <= right
         assert 0 <= float(text.get("y", "")) <= bottom
     assert sweep_figure(sweep(())[1:], width, "k") == sweep_figure([], width, "k") == ""
+
+
+@pytest.mark.parametrize("width", [380, 960])
+@pytest.mark.parametrize("values", [("adamw", "muon", EVIL), (True, False), ("full method", 1)])
+def test_texts_stand_in_rows(width: int, values: tuple):
+    root = ET.fromstring(sweep_figure(sweep(values), width, "some.key"))
+    _, _, right, bottom = map(float, root.get("viewBox", "").split())
+    dots = [(float(dot.get("cx", "")), float(dot.get("cy", ""))) for dot in root.iter("circle")]
+    names = [text for text in root.iter("text") if text.get("x") == "4" and text.get("class") == ""]
+    assert [text.text for text in names] == [str(value) for value in values]
+    assert len(dots) == len(values)
+    assert [y for _, y in dots] == sorted({y for _, y in dots}), "one below the other"
+    assert [x for x, _ in dots] == sorted(x for x, _ in dots), "more accuracy lies further right"
+    for text, (_, y) in zip(names, dots, strict=True):
+        assert 0 < y - float(text.get("y", "")) < 30, "below its name"
+    (dashed,) = [path for path in root.iter("path") if "dashed" in path.get("class", "")]
+    at = float(re.match(r"M([\d.]+),", dashed.get("d", ""))[1])
+    assert dots[-1][0] < at < right, "the level of 0.2"
+    assert all(0 <= float(text.get("y", "")) <= bottom for text in root.iter("text"))
+
+
+def test_labels_are_told_from_the_worst_to_the_best(tmp_path: Path):
+    run = make_run(tmp_path / "demo", methods=("cot",))
+    shares = {"full method": 0.9, "no smoothing": 0.1, "faster": 0.5}
+    write_summary(run, [row("cot", accuracy=share, varied={"methods.cot": label}) for label, share in shares.items()])
+    outline = Outline(page_of(run))
+    assert "right as methods.cot goes from no smoothing to full method" in outline.text
+    assert "Accuracy by methods.cot" in outline.text
 
 
 def test_bars_belong_to_single_seeds():

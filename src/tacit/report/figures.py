@@ -221,7 +221,7 @@ def sweep_figure(sweeps: Sequence[Sweep], width: int, key: str) -> str:
     """Accuracy against the values of a varied key: the mean over seeds as a line, each seed as a dot.
 
     Bars are the interval of a single seed. A method that the key does not reach is a dashed line at its mean. The axis
-    is logarithmic for powers of two, and for numbers that span ten; texts stand in their order.
+    is logarithmic for powers of two, and for numbers that span ten; texts stand in rows below each other.
 
     Args:
         key (`str`): For the axis.
@@ -229,22 +229,60 @@ def sweep_figure(sweeps: Sequence[Sweep], width: int, key: str) -> str:
     values = list(dict.fromkeys(value for sweep in sweeps for value in sweep.points if value is not None))
     if not values:
         return ""
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return _rows_figure(sweeps, values, width, key)
     legend, top = _legend(sweeps, width)
-    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    inner = _value_axis(values if numeric else range(len(values)), width)
-    places = {value: inner(value if numeric else index) for index, value in enumerate(values)}
+    inner = _value_axis(values, width)
+    places = {value: inner(value) for value in values}
     x = Axis(0, 1, MARGIN, width - 16)
-    shares = [share for sweep in sweeps for seeds in sweep.points.values() for seed in seeds for share in seed]
-    highest = max((share for share in shares if share), default=1.0)
-    y = Axis(0, min(1.0, 1.15 * highest), top + 250, top + 30)
+    y = Axis(0, _highest(sweeps), top + 250, top + 30)
     reached = [sweep for sweep in sweeps if None not in sweep.points]
     parts = [_level(sweep, x, y) for sweep in sweeps if None in sweep.points]
     for index, sweep in enumerate(reached):
         shift = 7 * (index - (len(reached) - 1) / 2)  # bars of two methods at one value do not cover each other
         parts.append(_swept(sweep, {value: place + shift for value, place in places.items()}, y))
-    ticks = [(place, _plain(value) if numeric else _shorten(str(value), 14)) for value, place in places.items()]
+    ticks = [(place, _plain(value)) for value, place in places.items()]
     frame = _frame(x, y, "Accuracy", _percent, f"{key}{' (logarithmic)' if inner.log else ''}", ticks)
     return _svg(f"Accuracy against {key}", width, y.start + 44, [legend, frame, *parts])
+
+
+def _rows_figure(sweeps: Sequence[Sweep], values: Sequence[Any], width: int, key: str) -> str:
+    """A row for each text: its name, below it each seed as a dot and the mean as a stroke."""
+    legend, top = _legend(sweeps, width)
+    reached = [sweep for sweep in sweeps if None not in sweep.points]
+    row = 30 + 14 * len(reached)
+    x, y = Axis(0, _highest(sweeps), 4, width - 24), Axis(0, 1, top + 20 + row * len(values), top + 20)
+    parts = [_text(f"Accuracy by {key}", 0, top + 6, "panel")]
+    for value in x.ticks():
+        at = _px(x(value))
+        parts.append(_tag("line", x1=at, x2=at, y1=_px(y.end), y2=_px(y.start), class_="grid"))
+        parts.append(_text(_percent(value), x(value), y.start + 18, "tick", "start" if value == 0 else "middle"))
+    for sweep in sweeps:
+        if None in sweep.points:
+            at = _px(x(_mean(sweep.points[None])))
+            body = _tag("title", _escape(sweep.group)) + _tag(
+                "path", d=f"M{at},{_px(y.end)}V{_px(y.start)}", class_="line dashed"
+            )
+            parts.append(_tag("g", body, class_=f"series{sweep.color}"))
+    for index, value in enumerate(values):
+        begin = y.end + row * index
+        parts.append(_text(_shorten(str(value)), 4, begin + 18))
+        for order, sweep in enumerate(reached):
+            seeds, at = sweep.points.get(value, ()), begin + 32 + 14 * order
+            body = "".join(_tag("circle", cx=_px(x(share)), cy=_px(at), r=4, class_="mark") for share, _, _ in seeds)
+            if seeds:
+                mean = _px(x(_mean(seeds)))
+                body += _tag("path", d=f"M{mean},{_px(at - 8)}V{_px(at + 8)}", class_="line")
+            shares = ", ".join(f"{share:.1%}" for share, _, _ in seeds)
+            hover = _tag("title", _escape(f"{sweep.group}, {value}: {shares}"))
+            parts.append(_tag("g", hover + body, class_=f"series{sweep.color}"))
+    return _svg(f"Accuracy by {key}", width, y.start + 30, [legend, *parts])
+
+
+def _highest(sweeps: Sequence[Sweep]) -> float:
+    """Where an axis of accuracy ends."""
+    shares = [share for sweep in sweeps for seeds in sweep.points.values() for seed in seeds for share in seed]
+    return min(1.0, 1.15 * max((share for share in shares if share), default=1.0))
 
 
 # --- axes ------------------------------------------------------------------------------------------------------------
