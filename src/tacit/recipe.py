@@ -184,16 +184,29 @@ class Recipe:
     def _read(self) -> tuple[list[Trace], list[Trace], list[Trace]]:
         data = self.data
         if isinstance(data.train, int):
-            sizes = [int(part or 0) for part in (data.train, data.validation, data.test)]
-            made = self.task.make(sum(sizes), data.seed, **data.options)
-            held_out = sizes[1] + sizes[2]  # first in line, so that a larger training set keeps the same problems out
-            names = {self.task.problem(trace.question) for trace in made[:held_out]}
-            train = [trace for trace in made[held_out:] if self.task.problem(trace.question) not in names]
-            return train, made[: sizes[1]], made[sizes[1] : held_out]
+            return _generated(self.task, data)
         train, validation, test = (
             [] if part is None else read(str(part), data.format) for part in (data.train, data.validation, data.test)
         )
         return train, validation, test
+
+
+_last: dict[str, tuple[list[Trace], list[Trace], list[Trace]]] = {}
+
+
+def _generated(task: Task, data: Data) -> tuple[list[Trace], list[Trace], list[Trace]]:
+    """Training, validation and test traces of a generator; the last are kept, for the next method or variant."""
+    key = f"{task.name} {data}"
+    if key not in _last:
+        _last.clear()
+        sizes = [int(part or 0) for part in (data.train, data.validation, data.test)]
+        made = task.make(sum(sizes), data.seed, **data.options)
+        held_out = sizes[1] + sizes[2]  # first in line, so that a larger training set keeps the same problems out
+        names = {task.problem(trace.question) for trace in made[:held_out]}
+        train = [trace for trace in made[held_out:] if task.problem(trace.question) not in names]
+        _last[key] = train, made[: sizes[1]], made[sizes[1] : held_out]
+    train, validation, test = _last[key]
+    return list(train), list(validation), list(test)
 
 
 def _first_samples(traces: list[Trace], samples: int, file: str) -> list[Trace]:
