@@ -1,10 +1,11 @@
 # make quickstart   set up and train the multiplier that answers in its head
 # make test         set up and run the tests
 # make check        lint, format, types, spelling
+# make bench        speed, beside a bare loop; BENCH="--official PATH" adds the official code (benchmarks/README.md)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-slow check format install clean
+.PHONY: quickstart test test-slow check bench format install clean
 
 quickstart: install
 	$(BIN)/tacit run recipes/quickstart.yaml --resume
@@ -19,7 +20,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check src
-	$(BIN)/codespell src tests docs recipes examples README.md CONTRIBUTING.md Makefile
+	$(BIN)/codespell src tests docs recipes examples benchmarks README.md CONTRIBUTING.md Makefile
+
+bench: install
+	$(BIN)/python -m benchmarks $(BENCH)
 
 format: install
 	$(BIN)/ruff check --fix .

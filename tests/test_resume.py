@@ -24,7 +24,8 @@ from transformers import TrainerCallback
 
 from scripts import tiny
 from tacit.errors import TacitError
-from tacit.training.trainer import STATE, Interrupted, StepwiseInternalizationTrainer, is_whole, last_whole_checkpoint
+from tacit.training.resume import STATE, is_whole, last_whole_checkpoint
+from tacit.training.trainer import Interrupted, StepwiseInternalizationTrainer
 
 
 @pytest.fixture(autouse=True)
@@ -243,7 +244,7 @@ def test_the_one_before_serves(damage: str, whole: tuple[Path, torch.Tensor], tm
 
 
 def test_a_half_written_checkpoint_never_drives_out_the_whole_one(
-    whole: tuple[Path, torch.Tensor], tmp_path: Path
+    whole: tuple[Path, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed while it wrote 12, then stopped by Ctrl-C at 10, killed while that was written: 9 must still be there."""
     folder = killed(whole[0], tmp_path / "run", 9)
@@ -257,14 +258,11 @@ def test_a_half_written_checkpoint_never_drives_out_the_whole_one(
         pass
 
     trainer = made(folder, callbacks=[StopAt(10)], save_total_limit=2)
-    wrote = trainer._mean_over_ranks
 
-    def killed_there(loss: torch.Tensor) -> float:
-        if (folder / "checkpoint-10").exists():
-            raise KilledWhileSaving
-        return wrote(loss)
+    def killed_there(*_: Any) -> None:
+        raise KilledWhileSaving
 
-    trainer._mean_over_ranks = killed_there  # ty: ignore[invalid-assignment]
+    monkeypatch.setattr("tacit.training.trainer.write_state", killed_there)
     with pytest.raises(KilledWhileSaving):
         trainer.train(resume_from_checkpoint=True)
     assert last_whole_checkpoint(folder) == str(folder / "checkpoint-9")

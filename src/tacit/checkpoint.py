@@ -190,7 +190,8 @@ def _card(student: Student) -> str:
         if result
         else "Not evaluated by tacit."
     )
-    behaviour = "It writes its chain of thought before the answer."
+    whole = "its chain of thought" if not info.get("removed_tokens") else "what is left of its chain of thought"
+    behaviour = f"It writes {whole} before the answer."
     if student.silent:
         behaviour = (
             "It answers at once; it was never shown any reasoning."
@@ -203,6 +204,7 @@ def _card(student: Student) -> str:
     kind, tag, code = "causal", "pipeline_tag: text-generation\n", CAUSAL
     if student.encoder_decoder:  # for which transformers 5 has no pipeline
         kind, tag, code = "encoder-decoder", "", ENCODER_DECODER
+    outcome = f" What happened: {info['outcome']}." if "outcome" in info else ""
     form = json.dumps(student.template.prompt, ensure_ascii=False)[1:-1]
     written = (
         "the question alone" if form == "{question}" else f"`{form}` with the question in the place of `{{question}}`"
@@ -237,7 +239,8 @@ The chat template writes the same prompt. No code of tacit's is needed. With it:
 ## Training
 
 Method `{method}`, {info.get("train_steps", "?")} optimizer steps.
-Tokens of the chain of thought removed at the end: {info.get("removed_tokens", "?")}. The settings are in `tacit.json`.
+Tokens of the chain of thought removed at the end: {info.get("removed_tokens", "?")}.{outcome} The settings are in
+`tacit.json`.
 
 ## Limits
 

@@ -56,7 +56,7 @@ def load(
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
         )
-    return model, tokenizer
+    return _fuse_activations(model), tokenizer
 
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -197,12 +197,47 @@ def from_config(
         config = CONFIG_MAPPING[architecture](**fields)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return _auto_class(config).from_config(
+            model = _auto_class(config).from_config(
                 config, dtype=torch.float32, attn_implementation=attn_implementation
             )
+            return _fuse_activations(model)
     except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TacitError(f"cannot build a {architecture} model from {dict(settings)}: {reason}") from None
+
+
+def _fuse_activations(model: Any) -> Any:
+    """GPT-2's GELU as the one kernel that torch has for it, in place of eight; the configuration stays as it is."""
+    from transformers.activations import NewGELUActivation
+
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, torch.nn.GELU(approximate="tanh"))
+    return model
+
+
+def target_logits(model: Any, head: torch.nn.Module | None, rows: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """Logits of a causal model at some positions, without projecting the others to the vocabulary.
+
+    What the model does to logits, such as a soft cap, it does as ever.
+
+    Args:
+        model: The model, which may be wrapped for several processes or compiled.
+        head (`torch.nn.Module` or None): What its `get_output_embeddings` gives; without one, all are projected.
+        rows (`torch.Tensor` of shape (targets,)): Indices into the flattened positions of the batch.
+        inputs: Of the model.
+
+    Returns:
+        `torch.Tensor` of shape (targets, vocabulary).
+    """
+    if head is None:
+        return model(**inputs).logits.flatten(0, 1)[rows]
+    hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0].flatten(0, 1)[rows][None],))
+    try:
+        return model(**inputs).logits[0]
+    finally:
+        hook.remove()
 
 
 def position_table(model: torch.nn.Module) -> torch.nn.Embedding | None:

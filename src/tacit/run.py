@@ -44,8 +44,10 @@ from tacit.report import write_report
 from tacit.report.reading import cell_name, value_of
 from tacit.student import Student
 from tacit.trace import Trace, dump_json, iter_text, read_records, write_lines
+from tacit.training.data import render_training
 from tacit.training.progress import METRICS
-from tacit.training.trainer import Interrupted, StepwiseInternalizationTrainer, render_training
+from tacit.training.resume import GOOD
+from tacit.training.trainer import Interrupted, StepwiseInternalizationTrainer
 
 Listener = Callable[[str, dict[str, Any]], None]
 PREDICTIONS = "predictions.jsonl"
@@ -352,7 +354,7 @@ def train_cell(recipe: Recipe, cell: Cell, tell: Listener) -> None:
 
 def _clean_up(cell: Cell) -> None:
     """Removes what a finished training needs no more."""
-    for leftover in (*cell.folder.glob("checkpoint-*"), cell.folder / "training_args.bin"):
+    for leftover in (*cell.folder.glob("checkpoint-*"), cell.folder / GOOD, cell.folder / "training_args.bin"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
@@ -569,6 +571,7 @@ def _summarise(recipe: Recipe, folder: Path, tell: Listener) -> dict[str, Any]:
                 "examples_per_second": round(speed, 1) if speed else None,
                 "relative_speed": round(speed / base, 3) if speed and base else None,
                 **{key: info[key] for key in ("train_seconds", "train_steps", "train_examples")},
+                **({"restarts": info["restarts"]} if "restarts" in info else {}),
             }
         )
     about = environment()

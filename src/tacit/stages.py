@@ -238,12 +238,14 @@ class Removal:
         side (`"left"` or `"right"`): From which end of the chain.
         smoothing (`float`): lambda; `inf` is off.
         seed (`int`): Of the random offsets.
+        replay (`float`): Share of the examples that go back to an earlier stage.
     """
 
     unit: Literal["token", "step"] = "token"
     side: Literal["left", "right"] = "left"
     smoothing: float = math.inf
     seed: int = 0
+    replay: float = 0.0
 
     def total(self, rendered: Renderings) -> int:
         """The longest chain, in units."""
@@ -259,6 +261,18 @@ class Removal:
             return np.zeros(len(examples), dtype=np.int64)
         uniform = (_hash(self.seed, step, examples) >> np.uint64(11)) * 2.0**-53
         return np.floor(-np.log1p(-uniform) / self.smoothing).astype(np.int64)
+
+    def amounts(self, step: int, examples: np.ndarray, removed: int) -> np.ndarray:
+        """How much goes from each example at a stage: `removed` and its random offset.
+
+        Of the share `replay`, drawn anew at each step, it is what some earlier stage removed instead: each of 0 to
+        `removed` - 1 is as likely.
+        """
+        amount = removed + self.offsets(step, examples)
+        if not self.replay or not removed:
+            return amount
+        uniform = [(_hash(self.seed, step, examples, draw) >> np.uint64(11)) * 2.0**-53 for draw in (1, 2)]
+        return np.where(uniform[0] < self.replay, (uniform[1] * removed).astype(np.int64), amount)
 
     def spans(
         self, rendered: Renderings, examples: np.ndarray, removed: np.ndarray | int
@@ -287,10 +301,10 @@ class Removal:
         return start, length.astype(np.int64)
 
 
-def _hash(seed: int, step: int, examples: np.ndarray) -> np.ndarray:
-    """64 well-mixed bits for each (seed, step, example): SplitMix64 over the three, vectorised."""
+def _hash(seed: int, step: int, examples: np.ndarray, draw: int = 0) -> np.ndarray:
+    """64 well-mixed bits for each (seed, step, example, draw): SplitMix64 over them, vectorised."""
     mixed = np.asarray(examples, dtype=np.uint64)
-    for key in (step, seed):
+    for key in (step, seed, draw) if draw else (step, seed):
         mixed = _splitmix(mixed + np.uint64(key * 0x9E3779B97F4A7C15 % 2**64))
     return mixed
 
@@ -350,6 +364,22 @@ class Batcher:
         labels = ids.masked_fill(~real | (original < border), IGNORED)
         batch = {"input_ids": ids, "attention_mask": real.long(), "labels": labels}
         return {**batch, "position_ids": original} if self.keep_positions else batch
+
+    def predicting(self, examples: np.ndarray, length: np.ndarray) -> torch.Tensor:
+        """Where a causal model predicts a target, in the batch that `cut` makes of these examples.
+
+        From the lengths alone, on the host: asking the labels would wait for the device.
+
+        Returns:
+            Indices into its flattened (B * longest) positions, int64 of shape (targets,): each is the one before a
+            label.
+        """
+        prompt, kept = self.rendered.prompt_lengths[examples], self.rendered.lengths[examples] - length
+        targets = kept - prompt
+        ends = targets.cumsum()
+        first = np.arange(len(examples)) * kept.max() + prompt - 1
+        rows = np.arange(ends[-1]) + np.repeat(first - (ends - targets), targets)
+        return torch.from_numpy(rows).to(self.device, non_blocking=True)
 
     def _gather(
         self, base: np.ndarray, kept: np.ndarray, start: np.ndarray, gap: np.ndarray

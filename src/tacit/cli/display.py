@@ -52,6 +52,8 @@ class RunDisplay:
             state["loss"] = line["loss"]
         if line["event"] == "eval":
             state["exact_match"] = line["exact_match"]
+        if line["event"] in ("restart", "outcome"):
+            self._announce(cell, line["text"])
         self._show(cell, state)
 
     def _say(self, cell: str, text: str) -> None:
@@ -61,6 +63,13 @@ class RunDisplay:
             self.bars.update(self.tasks[cell], state=text)
         else:
             self.tasks[cell] = self.bars.add_task(cell, total=None, state=text)
+
+    def _announce(self, cell: str, text: str) -> None:
+        """Says what must not be missed: it stays on the screen."""
+        if self.watched:
+            self.bars.console.print(f"{cell}: {text}", markup=False, highlight=False)
+        else:
+            self._say(cell, text)
 
     def _show(self, cell: str, state: dict[str, Any]) -> None:
         parts = [f"step {state['step']}/{state['max_steps']}"]

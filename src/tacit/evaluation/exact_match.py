@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tacit.models import target_logits
 from tacit.stages import IGNORED, Batcher, Removal
 
 
@@ -41,11 +42,15 @@ def one_pass(
     for first in range(0, len(order), batch_size):
         examples = order[first : first + batch_size]
         start, length = removal.spans(rendered, examples, removed)
-        labels, guesses = _guess(model, batcher.cut(examples, start, length), rendered.encoder_decoder)
-        right = (guesses == labels) | (labels == IGNORED)
+        batch = batcher.cut(examples, start, length)
+        labels = batch["labels"]
+        if rendered.encoder_decoder:  # the model itself shifts the labels for its decoder
+            right = (model(**batch, use_cache=False).logits.argmax(-1) == labels) | (labels == IGNORED)
+        else:
+            right = _right(model, batch, batcher.predicting(examples, length))
         begin = rendered.chain_lengths[examples] - length
-        if not rendered.encoder_decoder:  # labels of the prompt, all but the first, stand before
-            begin += rendered.prompt_lengths[examples] - 1
+        if not rendered.encoder_decoder:  # the prompt stands before
+            begin += rendered.prompt_lengths[examples]
         before = (
             torch.arange(labels.shape[1], device=labels.device) < torch.from_numpy(begin).to(labels.device)[:, None]
         )
@@ -55,9 +60,11 @@ def one_pass(
     return whole, answer
 
 
-def _guess(model: Any, batch: dict[str, torch.Tensor], encoder_decoder: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The labels of a batch, and the arg-max of the model for each, given all before it."""
-    if encoder_decoder:  # the model itself shifts the labels for its decoder
-        return batch["labels"], model(**batch, use_cache=False).logits.argmax(-1)
+def _right(model: Any, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+    """Where the arg-max of a causal model, given all before, is the label, or there is none; of the labels' shape."""
     labels = batch.pop("labels")
-    return labels[:, 1:], model(**batch, use_cache=False).logits[:, :-1].argmax(-1)
+    targets = labels.flatten()[rows + 1]
+    right = torch.ones_like(labels, dtype=torch.bool)
+    logits = target_logits(model, model.get_output_embeddings(), rows, **batch, use_cache=False)
+    right.view(-1)[rows + 1] = logits.argmax(-1) == targets
+    return right

@@ -43,6 +43,7 @@ STYLE = (
 .figure .dashed{stroke-dasharray:6 5}
 .figure .faint{stroke-width:1;stroke-opacity:.3}
 .figure .stage{stroke:var(--series);stroke-opacity:.16}
+.figure .restart{stroke:var(--series);stroke-width:1.5;stroke-dasharray:2 4}
 .figure .mark{fill:var(--series)}
 .figure .bar{stroke:var(--series);stroke-width:1.5;fill:none}
 """
@@ -123,8 +124,8 @@ MARGIN = 46  # left of the panels, for tick labels
 def progress_figure(lines: Sequence[Line], width: int) -> str:
     """Two panels over the same optimizer steps: validation exact match, and how much of the chain is removed.
 
-    A faint vertical line through both marks where a stage begins. Nothing is drawn where no training was validated and
-    none removed more than it began with.
+    A faint vertical line through both marks where a stage begins, a dotted one where a collapsed training went back to
+    an earlier stage. Nothing is drawn where no training was validated and none removed more than it began with.
     """
     lines = [line for line in lines if line.curves.exact_match or line.curves.removed]
     if not any(line.curves.exact_match or len({amount for _, amount in line.curves.removed}) > 1 for line in lines):
@@ -141,6 +142,10 @@ def progress_figure(lines: Sequence[Line], width: int) -> str:
             if (at := _px(x(step))) not in seen:
                 stages.append(_tag("line", x1=at, x2=at, y1=upper.end, y2=lower.start, class_=_series("stage", line)))
                 seen.add(at)
+        for step, text in line.curves.restarts:
+            at, hover = _px(x(step)), _tag("title", _escape(f"{line.label}, step {_plain(step)}: {text}"))
+            ends = {"x1": at, "x2": at, "y1": upper.end, "y2": lower.start}
+            curves.append(_tag("line", hover, **ends, class_=_series("restart", line)))
         exact_match = line.curves.exact_match
         curves.append(_curve(line, thin(exact_match), x, upper, marks=len(exact_match) <= 80))
         curves.append(_staircase(line, thin(line.curves.removed), x, lower))

@@ -298,6 +298,7 @@ class Section:
     comparisons: list[Comparison]
     sweep: dict[str, Markup]
     progress: dict[str, Markup]
+    story: list[tuple[str, str]]
     loss: dict[str, Markup]
     tradeoff: dict[str, Markup]
     samples: list[Cell]
@@ -325,6 +326,7 @@ def _section(run: Run) -> Section:
         comparisons=_comparisons(run),
         sweep={name: Markup(sweep_figure(sweeps, width, varied)) for name, width in WIDTHS.items()},
         progress={name: Markup(progress_figure(lines, width)) for name, width in WIDTHS.items()},
+        story=_story(run.cells),
         loss={name: Markup(loss_figure(lines, width)) for name, width in WIDTHS.items()},
         tradeoff={name: Markup(tradeoff_figure(marks, width, axis_batch)) for name, width in WIDTHS.items()},
         samples=_sampled(run.cells),
@@ -379,6 +381,16 @@ def _lines(cells: list[Cell], colors: dict[str, int]) -> list[Line]:
     cells = [cell for cell in cells if cell.curves != Curves()]
     groups = _groups(cells)
     return [Line(groups[cell.method], _label(cell), colors[cell.method], cell.curves) for cell in cells]
+
+
+def _story(cells: list[Cell]) -> list[tuple[str, str]]:
+    """Which training did not go smoothly at which step, and what happened, in words."""
+    story = []
+    for cell in cells:
+        story += [(f"{_label(cell)}, step {amount(step)}", text) for step, text in cell.curves.restarts]
+        if cell.curves.outcome:
+            story.append((f"{_label(cell)}, at the end", cell.curves.outcome))
+    return story
 
 
 def _points(rows: list[Row], colors: dict[str, int]) -> list[Point]:

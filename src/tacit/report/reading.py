@@ -80,7 +80,8 @@ class Curves:
     """What `metrics.jsonl` tells of one training: (optimizer step, value) pairs in order of steps.
 
     `removed` holds the steps at which the amount changed, the first and the last; `stages` the steps at which a stage
-    began; `total` is the longest chain.
+    began; `total` is the longest chain. `restarts` are (step, what happened in words) where a collapsed training went
+    back to an earlier stage, and `outcome` says how it ended where that did not go smoothly.
     """
 
     loss: Points = field(default_factory=list)
@@ -88,6 +89,8 @@ class Curves:
     removed: Points = field(default_factory=list)
     stages: list[float] = field(default_factory=list)
     total: float = 0.0
+    restarts: list[tuple[float, str]] = field(default_factory=list)
+    outcome: str = ""
 
 
 @dataclass(frozen=True)
@@ -288,6 +291,8 @@ def _read_curves(path: Path) -> Curves:
     exact_match: dict[float, float] = {}
     removed: dict[float, float] = {}
     stages: set[float] = set()
+    restarts: dict[float, str] = {}
+    outcome = ""
     total = 0.0
     wanted = {"train": ("loss", loss), "eval": ("exact_match", exact_match)}
     for record in read_records(path):
@@ -300,13 +305,25 @@ def _read_curves(path: Path) -> Curves:
                 values[step] = value
         elif event == "stage":
             stages.add(step)
+        elif event == "restart":
+            restarts[step] = _as_text(record.get("text"))
+        elif event == "outcome":
+            outcome = _as_text(record.get("text"))
         if (amount := _number(record.get("removed"))) is not None:
             removed[step] = amount
         total = max(total, _number(record.get("total")) or 0.0)
     changes = sorted(removed.items())
     last = len(changes) - 1
     changes = [p for i, p in enumerate(changes) if i in (0, last) or p[1] != changes[i - 1][1]]
-    return Curves(sorted(loss.items()), sorted(exact_match.items()), changes, sorted(stages), total)
+    return Curves(
+        loss=sorted(loss.items()),
+        exact_match=sorted(exact_match.items()),
+        removed=changes,
+        stages=sorted(stages),
+        total=total,
+        restarts=sorted(restarts.items()),
+        outcome=outcome,
+    )
 
 
 def _read_predictions(path: Path) -> Predictions:

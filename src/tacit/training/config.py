@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from tacit.errors import TacitError
 from tacit.rendering import CHAT, TEMPLATES, Renderings, Template, get_template
 from tacit.stages import AdaptiveSchedule, ConstantSchedule, LinearSchedule, Removal, Schedule, StagedSchedule
+from tacit.training.recovery import Recovery
 
 SCHEDULES = ("linear", "adaptive", "geometric", "keep_all", "remove_all")
 
@@ -61,6 +62,10 @@ class StepwiseInternalizationConfig(TrainingArguments):
     removal_smoothing: float = field(
         default=4.0, metadata={"help": "lambda of the random extra removal, P(o) ~ exp(-lambda o); inf is off."}
     )
+    replay_share: float = field(
+        default=0.0,
+        metadata={"help": "Share of the examples that show an earlier stage, until the whole chain is removed."},
+    )
     removal_start: int = field(default=0, metadata={"help": "Removed from the first step on."})
     remove_all_after: float = field(
         default=math.inf, metadata={"help": "From this scheduled removal on, everything is removed (39 for GSM8K)."}
@@ -97,6 +102,19 @@ class StepwiseInternalizationConfig(TrainingArguments):
     explicit_loss: float = field(default=0.05, metadata={"help": "adaptive: the loss that ends the explicit stage."})
     explicit_patience: int = field(
         default=2000, metadata={"help": "adaptive: the longest explicit stage; geometric: its length."}
+    )
+
+    max_restarts: int = field(
+        default=2, metadata={"help": "How often a collapsed training goes back to its last good stage; 0 is off."}
+    )
+    collapse_below: float = field(
+        default=0.1,
+        metadata={"help": "Collapsed: validation exact match stays below this share of the best so far, not rising."},
+    )
+    collapse_patience: int = field(default=2000, metadata={"help": "Collapsed: for so many optimizer steps in a row."})
+    restart_below: float = field(
+        default=0.5,
+        metadata={"help": "A stage is good from this share of the best exact match on; the end must be, too."},
     )
 
     template: str = field(
@@ -145,6 +163,8 @@ class StepwiseInternalizationConfig(TrainingArguments):
             ("stage_min_steps", 0),
             ("stage_patience", 1),
             ("explicit_patience", 1),
+            ("max_restarts", 0),
+            ("collapse_patience", 1),
         ):
             if not getattr(self, name) >= least:  # nan is not
                 raise TacitError(f"{name} must be at least {least}; got {getattr(self, name)}")
@@ -154,6 +174,13 @@ class StepwiseInternalizationConfig(TrainingArguments):
         self.remove_all_after = float(self.remove_all_after)
         if not self.removal_smoothing > 0:
             raise TacitError(f"removal_smoothing must be positive (inf is off); got {self.removal_smoothing}")
+        if not 0 <= self.collapse_below < self.restart_below <= 1:
+            raise TacitError(
+                "collapse_below must be less than restart_below, both from 0 to 1; got "
+                f"{self.collapse_below} and {self.restart_below}"
+            )
+        if not 0 <= self.replay_share < 1:
+            raise TacitError(f"replay_share must be at least 0 and below 1; got {self.replay_share}")
         if not 0 <= self.decay_share <= 1:
             raise TacitError(f"decay_share must lie between 0 and 1; got {self.decay_share}")
         if self.decay_share and self.lr_scheduler_type != "constant":
@@ -189,7 +216,14 @@ class StepwiseInternalizationConfig(TrainingArguments):
     @property
     def removal(self) -> Removal:
         """Which part of a chain goes."""
-        return Removal(self.removal_unit, self.removal_side, self.removal_smoothing, self.seed)
+        return Removal(self.removal_unit, self.removal_side, self.removal_smoothing, self.seed, self.replay_share)
+
+    def make_recovery(self) -> Recovery:
+        """What watches a training; off without validation, and where no chain disappears while it goes on."""
+        watched = self.eval_strategy != "no" and self.schedule not in ("keep_all", "remove_all")
+        return Recovery(
+            self.max_restarts if watched else 0, self.collapse_below, self.collapse_patience, self.restart_below
+        )
 
     def make_schedule(self, rendered: Renderings, steps_per_epoch: int) -> Schedule:
         """The schedule for these training sequences."""

@@ -1,10 +1,14 @@
 """What training tells while it runs: `metrics.jsonl`, a progress line, and how it stops.
 
-`metrics.jsonl` holds three kinds of lines, each with the optimizer step and the seconds since training began:
+`metrics.jsonl` holds these kinds of lines, each with the optimizer steps spent and the seconds since training began:
 
     {"event": "train", "step", "seconds", "loss", "removed", "total", "learning_rate", "grad_norm"}
     {"event": "eval", "step", "seconds", "removed", "total", "exact_match", "answer_match", "n"}
     {"event": "stage", "step", "seconds", "removed", "total", "previous"}
+    {"event": "restart", "step", "seconds", "removed", "total", "from_step", "text"}
+    {"event": "outcome", "step", "seconds", "removed", "total", "text"}
+
+A restart goes back to the model of `from_step`, and the steps since then are lost; `step` never goes back.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tacit.trace import dump_json, read_records
 
 METRICS = "metrics.jsonl"
+TOLD_AGAIN = ("stage", "restart", "outcome")  # events that come after the checkpoint of their step
 
 
 class Metrics:
@@ -41,11 +46,11 @@ class Metrics:
     def start(self, step: int) -> None:
         """Begins at an optimizer step: what an earlier process wrote of later steps is dropped, its time is kept.
 
-        A stage begins with its step, after the checkpoint of the same number: it is told again.
+        Stages, restarts and outcomes come after the checkpoint of their step: those of this step are told again.
         """
         seconds = 0.0
         if step and self.path.exists():
-            kept = [line for line in read_records(self.path) if line["step"] <= step - (line["event"] == "stage")]
+            kept = [line for line in read_records(self.path) if line["step"] <= step - (line["event"] in TOLD_AGAIN)]
             seconds = max((line["seconds"] for line in kept), default=0.0)
             part = self.path.with_suffix(".part")
             part.write_text("".join(dump_json(line) + "\n" for line in kept), encoding="utf-8")

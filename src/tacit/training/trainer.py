@@ -14,16 +14,19 @@ Usage:
 from __future__ import annotations
 
 import copy
-import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from accelerate.utils import broadcast_object_list
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 from transformers.optimization import get_wsd_schedule
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -32,88 +35,60 @@ from tacit import checkpoint
 from tacit.environment import environment
 from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
-from tacit.models import close_gap, is_encoder_decoder, load, max_positions, pad_id, position_table
+from tacit.models import (
+    close_gap,
+    is_encoder_decoder,
+    load,
+    pad_id,
+    position_table,
+    target_logits,
+)
 from tacit.rendering import Renderings, render
 from tacit.stages import IGNORED, Batcher, Schedule
 from tacit.student import Student
 from tacit.tasks import CUSTOM, Task
-from tacit.trace import Trace, from_dataset
+from tacit.trace import Trace
 from tacit.training.config import StepwiseInternalizationConfig
+from tacit.training.data import ByLength, Indices, as_traces, check_positions, render_training
+from tacit.training.memory import keep_freed_memory
 from tacit.training.optimizers import MuonAdamW
 from tacit.training.progress import METRICS, Metrics, StopOnSignal
+from tacit.training.resume import (
+    forget_good,
+    forget_rotation,
+    good_checkpoint,
+    is_whole,
+    keep_good,
+    last_whole_checkpoint,
+    read_state,
+    unmake,
+    write_state,
+)
 
 if TYPE_CHECKING:
     import datasets
 
-STATE = "stage_state.json"
 LAG = 2  # optimizer steps after which a loss is read: by then the device has long computed it
+ANOTHER_ORDER = 1_000_003  # between the seeds of two attempts: a sampler adds the number of the epoch to its own
 
 
 class Interrupted(KeyboardInterrupt):
     """Training was stopped by a signal; a checkpoint of the last step is on disk."""
 
 
-class _Indices(Dataset):
-    """A data set of example numbers: batches are gathered from the renderings once the stage is known."""
+class Reading:
+    """A number that the device is computing, on its way to the host: `float` waits for it and for nothing after it."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, value: torch.Tensor) -> None:
+        self.value = value.to("cpu", non_blocking=value.is_cuda)  # from a GPU, into pinned memory
+        self.arrived = torch.cuda.Event() if value.is_cuda else None
+        if self.arrived is not None:
+            self.arrived.record()
 
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-    @staticmethod
-    def collate(indices: Sequence[int]) -> dict[str, np.ndarray]:
-        return {"examples": np.array(indices, dtype=np.int64)}  # no tensor: it stays on the host
-
-
-def render_training(
-    traces: Sequence[Trace],
-    tokenizer: PreTrainedTokenizerBase,
-    model: PreTrainedModel,
-    args: StepwiseInternalizationConfig,
-) -> tuple[Renderings, int]:
-    """Training traces as tokens, and how many of them were left out for their length.
-
-    Raises:
-        TacitError: A trace cannot be rendered or is longer than the model's positions, all are longer than
-            `max_length`, none has steps although the schedule keeps or removes them, or the settings do not go with an
-            encoder-decoder.
-    """
-    if is_encoder_decoder(model):
-        _check_encoder_decoder(model, args)
-    rendered = render(traces, tokenizer, args.make_template(tokenizer), is_encoder_decoder(model))
-    left_out = 0
-    if args.max_length is not None:
-        keep = np.flatnonzero(rendered.positions <= args.max_length)
-        if not len(keep):
-            raise TacitError(f"every trace has more than max_length={args.max_length} tokens")
-        left_out = len(rendered) - len(keep)
-        if left_out:
-            rendered, traces = rendered.select(keep), [traces[index] for index in keep]
-    _check_positions(rendered, traces, model)
-    if args.schedule != "remove_all" and not rendered.step_counts.any():
-        raise TacitError("no training trace has steps: there is no reasoning to learn (method no_cot needs none)")
-    return rendered, left_out
-
-
-def _check_positions(rendered: Renderings, traces: Sequence[Trace], model: PreTrainedModel) -> None:
-    positions = max_positions(model)
-    if positions is not None and (longest := int(rendered.positions.max())) > positions:
-        over = int((rendered.positions > positions).sum())
-        trace = traces[int(rendered.positions.argmax())]
-        raise TacitError(
-            f"{over} of {len(rendered)} traces are longer than the model's {positions} positions (the longest, "
-            f"trace {trace.id}, has {longest} tokens); max_length={positions} leaves such training traces out"
-        )
-
-
-def _traces(rows: Iterable[Trace] | datasets.Dataset) -> list[Trace]:
-    rows = list(rows)
-    return from_dataset(rows) if rows and not isinstance(rows[0], Trace) else rows
+    def __float__(self) -> float:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return float(self.value)
 
 
 class StepwiseInternalizationTrainer(Trainer):
@@ -168,7 +143,7 @@ class StepwiseInternalizationTrainer(Trainer):
         self.template = args.make_template(processing_class)
         self.encoder_decoder = is_encoder_decoder(model)
         # `left_out` counts training traces longer than max_length.
-        self.rendered, self.left_out = render_training(_traces(train_dataset), processing_class, model, args)
+        self.rendered, self.left_out = render_training(as_traces(train_dataset), processing_class, model, args)
         self.eval_rendered = None if eval_dataset is None else self._render_evaluated(eval_dataset, model)
         if args.eval_strategy != "no" and eval_dataset is None:
             raise TacitError("eval_strategy needs validation traces (data.validation in a recipe); or set it to 'no'")
@@ -176,15 +151,18 @@ class StepwiseInternalizationTrainer(Trainer):
             super().__init__(
                 model=model,
                 args=args,
-                train_dataset=_Indices(len(self.rendered)),
-                eval_dataset=None if self.eval_rendered is None else _Indices(len(self.eval_rendered)),
-                data_collator=_Indices.collate,
+                train_dataset=Indices(len(self.rendered)),
+                eval_dataset=None if self.eval_rendered is None else Indices(len(self.eval_rendered)),
+                data_collator=Indices.collate,
                 processing_class=processing_class,
                 callbacks=callbacks,
             )
         except (ValueError, RuntimeError, ImportError) as error:  # settings that transformers refuses
             raise TacitError(str(error).strip().split("\n")[0]) from None
-        if self.encoder_decoder:
+        self.projects_targets_only = self._projects_targets_only()
+        if args.device.type == "cpu":
+            keep_freed_memory()
+        if self.encoder_decoder or self.projects_targets_only:
             self.model_accepts_loss_kwargs = True  # `compute_loss` sees to it, whatever the model does
         self.remove_callback(PrinterCallback)
         self.stop_on_signal = StopOnSignal()
@@ -204,15 +182,21 @@ class StepwiseInternalizationTrainer(Trainer):
             self.eval_batcher = Batcher(self.eval_rendered, pad_id(self.tokenizer), args.device, args.keep_positions)
         self.schedule: Schedule = args.make_schedule(self.rendered, self.steps_per_epoch)
         self.removed: int | None = None  # in force since the last optimizer step
-        self._losses: dict[int, torch.Tensor] = {}  # by optimizer step, until they are read
+        self.recovery = args.make_recovery()
+        self.outcome: str | None = None  # what happened, in words, where training did not go smoothly
+        self._collapse: str | None = None  # why this attempt is given up
+        self._loss: torch.Tensor | None = None  # of the micro-batches so far of this optimizer step
+        self._losses: dict[int, SupportsFloat] = {}  # by optimizer step, until they are read
 
     def _heard_by(self, listener: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
-        return lambda line: listener({**line, "max_steps": self.state.max_steps})
+        return lambda line: listener(
+            {**line, "max_steps": self.recovery.lost + (self.recovery.max_steps or self.state.max_steps)}
+        )
 
     def _render_evaluated(self, rows: Iterable[Trace] | datasets.Dataset, model: PreTrainedModel) -> Renderings:
-        traces = _traces(rows)
+        traces = as_traces(rows)
         rendered = render(traces, self.tokenizer, self.template, self.encoder_decoder)
-        _check_positions(rendered, traces, model)
+        check_positions(rendered, traces, model)
         return rendered
 
     def _check_kept_positions(self) -> None:
@@ -229,6 +213,14 @@ class StepwiseInternalizationTrainer(Trainer):
                 "that no plain checkpoint could reproduce the gaps"
             )
 
+    def _projects_targets_only(self) -> bool:
+        """Whether the loss is plain cross entropy, of a model neither compiled nor under torch's DataParallel."""
+        config = self.accelerator.unwrap_model(self.model).config
+        args = self.args
+        other = args.label_smoothing_factor or getattr(config, "output_router_logits", False)
+        # torch.compile would compile anew for every number of targets, until it gives up.
+        return not (self.encoder_decoder or other or args.n_gpu > 1 or args.torch_compile)
+
     @property
     def steps_per_epoch(self) -> int:
         """T in optimizer steps."""
@@ -236,6 +228,16 @@ class StepwiseInternalizationTrainer(Trainer):
         micro_batches = len(self.rendered) / (self._train_batch_size * args.world_size)
         whole = math.floor(micro_batches) if args.dataloader_drop_last else math.ceil(micro_batches)
         return max(1, math.ceil(whole / args.gradient_accumulation_steps))
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        """Trainer's; for `train_sampling_strategy="group_by_length"`, by the length before any removal."""
+        args = self.args
+        if args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        batch_size = self._train_batch_size * args.gradient_accumulation_steps
+        return ByLength(
+            self.rendered.lengths.tolist(), batch_size, args.seed if args.data_seed is None else args.data_seed
+        )
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -247,7 +249,12 @@ class StepwiseInternalizationTrainer(Trainer):
         if step >= self.state.max_steps:  # resumed where all was done; Trainer would take one step more
             return [], None
         for earlier in sorted(s for s in self._losses if s <= step - LAG):
-            self.schedule.observe(earlier, self._mean_over_ranks(self._losses.pop(earlier)))
+            loss = float(self._losses.pop(earlier))
+            self._check_finite(earlier, loss)
+            self.schedule.observe(earlier, loss)
+        if self._collapse:
+            self.control.should_training_stop = True
+            return [], None
         removed = self.schedule.removed(step)
         if self.removed is not None and removed != self.removed:
             self._begin_stage(removed)
@@ -255,9 +262,13 @@ class StepwiseInternalizationTrainer(Trainer):
 
         def cut(batch: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
             examples = batch["examples"]
-            extra = self.removal.offsets(step, examples) if self.schedule.smoothed(step) else 0
-            start, length = self.removal.spans(self.rendered, examples, removed + extra)
-            return self.batcher.cut(examples, start, length)
+            mixed = self.schedule.smoothed(step) and removed < self.schedule.total
+            amount = self.removal.amounts(step, examples, removed) if mixed else removed
+            start, length = self.removal.spans(self.rendered, examples, amount)
+            shortened = self.batcher.cut(examples, start, length)
+            if self.projects_targets_only:
+                shortened["rows"] = self.batcher.predicting(examples, length)
+            return shortened
 
         return super().get_batch_samples(map(cut, epoch_iterator), num_batches, device)
 
@@ -266,9 +277,7 @@ class StepwiseInternalizationTrainer(Trainer):
         if self.removed in self.args.keep_stages:
             self.keep_stage()
         if self.is_world_process_zero():
-            self.metrics.write(
-                "stage", self.state.global_step, removed=removed, total=self.schedule.total, previous=self.removed
-            )
+            self.metrics.write("stage", self.spent, removed=removed, total=self.schedule.total, previous=self.removed)
         if self.args.reset_optimizer:
             # Only the state: the object stays, and with it accelerate's wrapper, schedulers and sharding.
             assert isinstance(self.optimizer, torch.optim.Optimizer)
@@ -288,12 +297,21 @@ class StepwiseInternalizationTrainer(Trainer):
     ) -> Any:
         """Trainer's: the mean over all targets of the optimizer step.
 
-        T5 and its kind take it over the micro-batch instead, whatever they are told; here it is given its weight.
+        A causal model projects nothing but what predicts a target. T5 and its kind take the mean over the micro-batch,
+        whatever they are told; here it is given its weight.
         """
-        if not self.encoder_decoder or num_items_in_batch is None:
+        rows = inputs.get("rows")
+        if num_items_in_batch is None or (rows is None and not self.encoder_decoder):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
-        weight = (inputs["labels"] != IGNORED).sum() / num_items_in_batch
+        if rows is not None:
+            head = self.accelerator.unwrap_model(model).get_output_embeddings()
+            read = {name: value for name, value in inputs.items() if name not in ("labels", "rows")}
+            logits = target_logits(model, head, rows, **read)
+            loss = cross_entropy(logits.float(), inputs["labels"].flatten()[rows + 1], reduction="sum")
+            weight, outputs = 1 / num_items_in_batch, {"logits": logits}
+        else:
+            loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+            weight = (inputs["labels"] != IGNORED).sum() / num_items_in_batch
         if self.args.average_tokens_across_devices:  # counted over all of them, and then averaged
             weight *= self.accelerator.num_processes
         return (loss * weight, outputs) if return_outputs else loss * weight
@@ -302,13 +320,21 @@ class StepwiseInternalizationTrainer(Trainer):
         """Trainer's, with the step's loss set aside for the schedule."""
         loss = super().training_step(*args, **kwargs)
         step = self.state.global_step
-        self._losses[step] = self._losses.get(step, 0) + loss
+        self._loss = loss if self._loss is None else self._loss + loss
+        if self.accelerator.sync_gradients:  # the step's last micro-batch
+            whole, self._loss = self._loss, None
+            if self.args.world_size > 1:
+                whole = self.accelerator.reduce(whole.clone(), reduction="mean")
+            self._losses[step] = Reading(whole)
         return loss
 
-    def _mean_over_ranks(self, loss: torch.Tensor) -> float:
-        if self.args.world_size > 1:
-            loss = self.accelerator.reduce(loss.clone(), reduction="mean")
-        return float(loss)
+    @cached_property
+    def _operations_per_token(self) -> int:
+        return 6 * self.accelerator.unwrap_model(self.model).num_parameters(exclude_embeddings=True)
+
+    def floating_point_ops(self, inputs: dict[str, torch.Tensor | Any]) -> int:
+        """Trainer's estimate, which would count the parameters anew at every step."""
+        return self._operations_per_token * inputs["input_ids"].numel()
 
     # --- one training, resumed exactly -------------------------------------------------------------------------------
 
@@ -317,9 +343,13 @@ class StepwiseInternalizationTrainer(Trainer):
     ) -> Any:
         """As `Trainer.train`; `True` resumes from the last whole checkpoint, or starts where there is none.
 
+        A training that collapses goes back to its last good stage, at most `max_restarts` times. If that does not
+        help, the model is that stage's in the end, and `outcome` says so.
+
         Raises:
             Interrupted: A signal stopped training; the checkpoint of its last step is on disk.
-            TacitError: There is no whole checkpoint of that name.
+            TacitError: There is no whole checkpoint of that name, or the loss is not a finite number and no stage was
+                good before.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_whole_checkpoint(self.folder)
@@ -327,44 +357,169 @@ class StepwiseInternalizationTrainer(Trainer):
                 os.utime(resume_from_checkpoint)  # the newest again: half-written ones are deleted before it
         elif resume_from_checkpoint and not is_whole(Path(resume_from_checkpoint)):
             raise TacitError(f"{resume_from_checkpoint}: no checkpoint to resume from, or a half-written one")
-        self._losses.clear()
-        self.removed, step = None, 0
-        self.schedule = self.args.make_schedule(self.rendered, self.steps_per_epoch)
-        if resume_from_checkpoint:
-            state = json.loads((Path(resume_from_checkpoint) / STATE).read_text(encoding="utf-8"))
-            self.removed, step = state["removed"], state["step"]
-            self.schedule.load_state_dict(state["schedule"])
-            self._losses = {int(s): torch.tensor(loss, device=self.args.device) for s, loss in state["losses"].items()}
+        own_max_steps = self.args.max_steps
+        checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint else None
+        step, restart = self._restore(checkpoint)
         if self.is_world_process_zero():
-            self.metrics.start(step)
+            self.metrics.start(self.recovery.lost + step)
         try:
-            output = super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+            while True:
+                if restart:
+                    self._begin_again(restart)
+                output = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None, **kwargs)
+                self.stop_on_signal.restore()
+                reason = self._failure()
+                if reason and self.recovery.restarts < self.recovery.max_restarts:
+                    checkpoint = self._go_back(reason)
+                    _, restart = self._restore(checkpoint)
+                elif not self.stop_on_signal.requested:
+                    self._finish(reason)
+                    return output
+                if self.stop_on_signal.requested:
+                    raise Interrupted
         finally:
             self.stop_on_signal.restore()
-        if self.stop_on_signal.requested:
-            raise Interrupted
-        return output
+            self.args.max_steps = own_max_steps
+
+    def _restore(self, checkpoint: Path | None) -> tuple[int, dict[str, Any] | None]:
+        """Our part of a checkpoint, or of a beginning: its optimizer step, and the restart that begins with it."""
+        args, state = self.args, read_state(checkpoint) if checkpoint else {}
+        self._losses.clear()
+        self._loss = None
+        self._collapse = self.outcome = None
+        self.schedule = args.make_schedule(self.rendered, self.steps_per_epoch)
+        self.recovery = args.make_recovery()
+        self.removed, step = state.get("removed"), state.get("step", 0)
+        if state:
+            self.schedule.load_state_dict(state["schedule"])
+            self.recovery.load_state_dict(state["recovery"])
+            self._losses = {int(s): loss for s, loss in state["losses"].items()}
+        elif args.should_save:
+            forget_good(self.folder)
+        if self.recovery.on:
+            self._find_good(step)
+        if self.recovery.max_steps is not None:
+            args.max_steps = self.recovery.max_steps
+        order = ANOTHER_ORDER * self.recovery.restarts
+        self.removal = replace(args.removal, seed=args.seed + order)
+        data_seed = args.seed if args.data_seed is None else args.data_seed
+        self.accelerator.dataloader_config.data_seed = data_seed + order
+        return step, state.get("restart")
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Trainer's checkpoint, then our state with the size of each of its files: without it, it is half-written."""
-        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        part = folder / f"{STATE}.part"
-        if self.args.should_save:  # an earlier process may have begun or written it
-            for path in (folder / STATE, part):
-                path.unlink(missing_ok=True)
+        if self._collapse:  # to be given up
+            return
+        step = self.state.global_step
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+        if self.args.should_save:
+            unmake(folder)
         super()._save_checkpoint(model, trial)
-        losses = {step: self._mean_over_ranks(loss) for step, loss in self._losses.items()}
+        self.accelerator.wait_for_everyone()  # each process has written a file of its own
+        losses = {step: float(loss) for step, loss in self._losses.items()}
         if not self.args.should_save:
             return
         state = {
-            "step": self.state.global_step,
+            "step": step,
             "removed": self.removed,
             "schedule": self.schedule.state_dict(),
+            "recovery": self.recovery.state_dict(),
             "losses": losses,
-            "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()},
         }
-        part.write_text(json.dumps(state), encoding="utf-8")
-        part.replace(folder / STATE)
+        write_state(folder, state)
+        if self.recovery.good is not None and self.recovery.good.step == step:
+            keep_good(self.folder, step)
+
+    # --- what collapses goes back ------------------------------------------------------------------------------------
+
+    @property
+    def spent(self) -> int:
+        """All optimizer steps so far, with those that a restart has lost."""
+        return self.recovery.lost + self.state.global_step
+
+    def _watch(self, removed: int, exact_match: float) -> None:
+        """Shows an evaluation to the recovery; all ranks take the first one's, and so the same decision."""
+        if self.args.world_size > 1:
+            (exact_match,) = broadcast_object_list([exact_match])
+        if self.recovery.observe(self.state.global_step, removed, exact_match):
+            self.control.should_save = True
+        self._collapse = self._collapse or self.recovery.collapse(self.schedule.total)
+        if self._collapse:
+            self.control.should_training_stop = True
+
+    def _check_finite(self, step: int, loss: float) -> None:
+        """Gives the attempt up, or the training where there is nothing to go back to, at a loss that is NaN or inf."""
+        if math.isfinite(loss):
+            return
+        if not self.recovery.on or self.recovery.good is None:
+            raise TacitError(
+                f"the loss is not a finite number ({loss}) at step {self.recovery.lost + step:,}; try a lower "
+                "learning_rate, warmup_steps, or bf16: false"
+            )
+        total = self.schedule.total
+        self._collapse = f"the loss is not a finite number at {self.removed or 0} of {total} removed"
+
+    def _failure(self) -> str | None:
+        """Why the attempt that has just ended is given up, in words; else None."""
+        if self.state.global_step >= self.state.max_steps:
+            for step, loss in self._losses.items():  # those that nobody has read yet
+                self._check_finite(step, float(loss))
+            if self.recovery.on and not self._collapse:
+                return self.recovery.failure(self.schedule.total)
+        return self._collapse
+
+    def _go_back(self, reason: str) -> Path:
+        """Writes a restart into the checkpoint of the last good stage, from where any process can carry it out."""
+        good = self.recovery.good
+        assert good is not None  # else nothing is given up
+        checkpoint = good_checkpoint(self.folder, good.step)
+        if self.args.should_save:
+            spent, state = self.spent, read_state(checkpoint)
+            self.schedule.load_state_dict(state["schedule"])
+            self.schedule.slow_down(good.step)
+            self.recovery.load_state_dict(state["recovery"])
+            self.recovery.restart(spent, self.state.max_steps)
+            restart = {"step": spent, "from_step": good.spent, "text": self.recovery.tell_restart(reason)}
+            parts = {"schedule": self.schedule.state_dict(), "recovery": self.recovery.state_dict()}
+            write_state(checkpoint, {**state, **parts, "restart": restart})
+        self.accelerator.wait_for_everyone()
+        return checkpoint
+
+    def _begin_again(self, restart: dict[str, Any]) -> None:
+        """Drops what the lost steps left behind, and tells of it."""
+        self.optimizer = self.lr_scheduler = None
+        if self.args.should_save:
+            forget_rotation(self.folder)
+        self._tell("restart", **restart)
+
+    def _finish(self, reason: str | None) -> None:
+        """At the end: what happened, in words; where all restarts have failed, the model of the last good stage."""
+        good, total = self.recovery.good, self.schedule.total
+        if reason and good:
+            self._load_from_checkpoint(str(good_checkpoint(self.folder, good.step)))
+            self.removed = good.removed
+            self.outcome = self.recovery.tell_given_up(reason, total)
+        elif self.recovery.on and self.state.global_step >= self.state.max_steps:
+            self.outcome = self.recovery.tell_end(total)
+        if self.outcome:
+            self._tell("outcome", self.spent, text=self.outcome)
+
+    def _tell(self, event: str, step: int, **values: Any) -> None:
+        """Writes a line of the metrics, with the removal in force; `step` counts all optimizer steps."""
+        if self.is_world_process_zero():
+            self.metrics.write(event, step, removed=self.removed or 0, total=self.schedule.total, **values)
+
+    def _find_good(self, step: int) -> None:
+        """Sees to it that the last good stage is on disk, whatever was killed or resumed from elsewhere."""
+        good = self.recovery.good
+        if good is None:
+            return
+        rotating = self.folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+        if good.step == step and self.args.should_save and is_whole(rotating):
+            keep_good(self.folder, step)
+        self.accelerator.wait_for_everyone()
+        if not is_whole(good_checkpoint(self.folder, good.step)):
+            self.recovery.good = None
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Trainer's; with `decay_share`, constant (after any warm-up) and then linear to zero."""
@@ -411,6 +566,8 @@ class StepwiseInternalizationTrainer(Trainer):
         }
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if self.recovery.on and self.is_in_train and eval_dataset is None:
+            self._watch(removed, float(whole.mean()))
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -418,15 +575,12 @@ class StepwiseInternalizationTrainer(Trainer):
         if "loss" in logs:
             logs["removed"] = self.removed or 0
         super().log(logs, start_time)
-        if not self.is_world_process_zero():
-            return
-        step, stage = self.state.global_step, {"removed": self.removed or 0, "total": self.schedule.total}
         if "eval_exact_match" in logs:
             values = {"exact_match": logs["eval_exact_match"], "answer_match": logs["eval_answer_match"]}
-            self.metrics.write("eval", step, **stage, **values, n=len(self.eval_rendered or ()))
+            self._tell("eval", self.spent, **values, n=len(self.eval_rendered or ()))
         elif "loss" in logs:
             values = {key: float(logs[key]) for key in ("loss", "learning_rate", "grad_norm") if key in logs}
-            self.metrics.write("train", step, **stage, **values)
+            self._tell("train", self.spent, **values)
 
     def student(self) -> Student:
         """The model as it stands. It is silent when the removal in force leaves no chain."""
@@ -443,22 +597,15 @@ class StepwiseInternalizationTrainer(Trainer):
         info = {
             "method": {"keep_all": "cot", "remove_all": "no_cot"}.get(self.args.schedule, "stepwise"),
             "removed_tokens": int(gone.max()),
-            "train_steps": self.state.global_step,
-            "train_examples": self.state.global_step * self.get_total_train_batch_size(self.args),
+            "train_steps": self.spent,
+            "train_examples": self.spent * self.get_total_train_batch_size(self.args),
             "versions": environment()["versions"],
         }
+        if self.recovery.restarts:
+            info["restarts"] = self.recovery.restarts
+        if self.outcome:
+            info["outcome"] = self.outcome
         return Student(model, self.tokenizer, self.template, self.task, longest + 8, silent, info)
-
-
-def _check_encoder_decoder(model: Any, args: StepwiseInternalizationConfig) -> None:
-    """What the decoder's shift of the labels needs."""
-    if getattr(model.config, "decoder_start_token_id", None) is None:
-        raise TacitError(
-            "the encoder-decoder's configuration has no decoder_start_token_id, the token that its decoder begins "
-            "with; set it (T5 takes its padding token)"
-        )
-    if args.label_smoothing_factor:
-        raise TacitError("label_smoothing_factor goes with causal models only")
 
 
 def _muon_settings(args: StepwiseInternalizationConfig) -> dict[str, Any]:
@@ -473,19 +620,3 @@ def _muon_settings(args: StepwiseInternalizationConfig) -> dict[str, Any]:
 def _muon_factory() -> type[MuonAdamW]:
     """What Trainer calls to build an optimizer from the whole model."""
     return MuonAdamW
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether every file of a resume checkpoint is there in full."""
-    try:
-        files = json.loads((folder / STATE).read_text(encoding="utf-8"))["files"]
-        return all((folder / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def last_whole_checkpoint(folder: str | os.PathLike) -> str | None:
-    """The newest resume checkpoint that was written to its end, or None."""
-    found = Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    numbered = [(int(path.name.rpartition("-")[2]), path) for path in found if path.name.rpartition("-")[2].isdigit()]
-    return next((str(path) for _, path in sorted(numbered, reverse=True) if is_whole(path)), None)
