@@ -1,0 +1,228 @@
+"""The training step's short cuts against the plain way: the same loss, the same gradients, the same trajectories."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from scripts import tiny
+from tacit import models
+from tacit.evaluation.exact_match import one_pass
+from tacit.models import pad_id, target_logits
+from tacit.rendering import render
+from tacit.stages import IGNORED, Batcher, Removal
+from tacit.training.trainer import StepwiseInternalizationTrainer
+
+LLAMA = dict(tiny.FAMILIES["llama"][1])
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_layer": 2, "n_embd": 32, "n_head": 2},
+    "llama": LLAMA,
+    "qwen2": LLAMA,
+    "gpt_neox": {name: value for name, value in LLAMA.items() if name != "num_key_value_heads"},
+    "gemma2": {**LLAMA, "head_dim": 16, "final_logit_softcapping": 0.5},  # low: it bends every logit
+}
+TOKENIZER = tiny.tokenizer()
+RENDERED = render(tiny.traces(24, "2x2,3x2"), TOKENIZER)  # of several lengths
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make(architecture: str) -> Any:
+    model = models.from_config(architecture, ARCHITECTURES[architecture], TOKENIZER, positions=64, seed=0)
+    return model.eval()  # no dropout
+
+
+# --- the vocabulary projection ---------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 23), min_size=1, max_size=8), st.data())
+def test_rows_are_where_a_label_follows(chosen: list[int], data: st.DataObject) -> None:
+    examples = np.array(chosen)
+    removed = np.array([data.draw(st.integers(0, 30)) for _ in chosen])
+    start, length = Removal().spans(RENDERED, examples, removed)
+    batcher = Batcher(RENDERED, pad_id(TOKENIZER))
+    labels = batcher.cut(examples, start, length)["labels"]
+    width = labels.shape[1]
+    expected = [
+        row * width + at
+        for row in range(len(labels))
+        for at in range(width - 1)
+        if labels[row, at + 1].item() != IGNORED
+    ]
+    assert batcher.predicting(examples, length).tolist() == expected
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_projecting_targets_only_gives_loss_and_gradients_of_the_model(architecture: str) -> None:
+    model, examples = make(architecture), np.arange(24)
+    start, length = Removal().spans(RENDERED, examples, np.arange(24) % 5)
+    batcher = Batcher(RENDERED, pad_id(TOKENIZER))
+    batch, rows = batcher.cut(examples, start, length), batcher.predicting(examples, length)
+    plain = model(**batch)
+    plain.loss.backward()
+    expected = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+
+    labels, projected = batch.pop("labels"), []
+    head = model.get_output_embeddings()
+    counting = head.register_forward_hook(lambda _, given, out: projected.append(out[..., 0].numel()))
+    logits = target_logits(model, head, rows, **batch)
+    counting.remove()
+    assert projected == [len(rows)]
+    loss = torch.nn.functional.cross_entropy(logits, labels.flatten()[rows + 1])
+    loss.backward()
+    torch.testing.assert_close(logits, plain.logits.flatten(0, 1)[rows], rtol=0, atol=1e-6)
+    torch.testing.assert_close(loss, plain.loss, rtol=0, atol=1e-6)
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-6)
+    assert model(**batch).logits.shape[:2] == batch["input_ids"].shape  # as before
+    torch.testing.assert_close(target_logits(model, None, rows, **batch), logits, rtol=0, atol=1e-6)
+
+
+class Plain(StepwiseInternalizationTrainer):
+    """The trainer without its short cut."""
+
+    def _projects_targets_only(self) -> bool:
+        return False
+
+
+CASES = {
+    "gpt2": {},
+    "accumulation": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
+    "kept positions": {"keep_positions": True, "digits": "2x2"},
+    "gemma2": {"architecture": "gemma2"},
+    "lora": {"lora": True},
+}
+
+
+def trajectory(kind: type, folder: Path, **case: Any) -> tuple[list[float], torch.Tensor]:
+    """Losses and last weights of a training in float64."""
+    peft_config = None
+    if case.pop("lora", False):
+        peft = pytest.importorskip("peft")
+        peft_config = peft.LoraConfig(r=4, target_modules=["c_attn", "c_proj"], task_type="CAUSAL_LM")
+    traces = tiny.traces(40, case.pop("digits", "2x2,3x2"))
+    model = make(case.pop("architecture", "gpt2")).double()
+    torch.manual_seed(0)  # LoRA's
+    args = tiny.settings(
+        folder, **{"per_device_train_batch_size": 8, "learning_rate": 3e-3, "removal_smoothing": 1.0, **case}
+    )
+    trainer = kind(model, args, traces, processing_class=TOKENIZER, peft_config=peft_config)
+    trainer.train()
+    return [line["loss"] for line in tiny.metrics(folder, "train")], tiny.weights(trainer.model)
+
+
+def test_a_compiled_model_is_compiled_for_few_shapes_as_the_chain_shrinks(tmp_path: Path) -> None:
+    """torch compiles for the first length, and once more for any length; the graphs are the model's own."""
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    torch._dynamo.reset()
+    case = {"digits": "2x2", "removal_per_epoch": 5, "removal_smoothing": float("inf"), "max_steps": 20}
+    compiled = trajectory(
+        StepwiseInternalizationTrainer,
+        tmp_path / "compiled",
+        **{"torch_compile": True, "torch_compile_backend": "aot_eager", **case},
+    )
+    removed = {line["removed"] for line in tiny.metrics(tmp_path / "compiled", "train")}
+    assert len(removed) > 5
+    assert 0 < counters["stats"]["unique_graphs"] < len(removed)
+    plain = trajectory(Plain, tmp_path / "plain", **case)
+    assert compiled[0] == pytest.approx(plain[0], abs=2e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fast_and_plain_trajectories_are_equal(case: str, tmp_path: Path) -> None:
+    fast = trajectory(StepwiseInternalizationTrainer, tmp_path / "fast", **CASES[case])
+    plain = trajectory(Plain, tmp_path / "plain", **CASES[case])
+    assert len(fast[0]) == len(plain[0]) == 20
+    assert fast[0] == pytest.approx(plain[0], abs=2e-6)  # it is taken in float32
+    torch.testing.assert_close(fast[1], plain[1], rtol=0, atol=1e-5)
+
+
+def test_another_loss_than_the_cross_entropy_stays_the_models_own(tmp_path: Path) -> None:
+    """Smoothed labels are Trainer's, and that loss is another."""
+    smoothing = {"label_smoothing_factor": 0.5, "max_steps": 6}
+    smoothed, _ = trajectory(StepwiseInternalizationTrainer, tmp_path / "smoothed", **smoothing)
+    plain, _ = trajectory(Plain, tmp_path / "plain", **smoothing)
+    usual, _ = trajectory(StepwiseInternalizationTrainer, tmp_path / "usual", max_steps=6)
+    assert smoothed == plain
+    assert smoothed[-1] > usual[-1] + 0.02
+
+
+def test_one_pass_projects_targets_only() -> None:
+    model, projected = make("gpt2"), []
+    model.get_output_embeddings().register_forward_hook(lambda _, given, out: projected.append(out[..., 0].numel()))
+    one_pass(model, Batcher(RENDERED, pad_id(TOKENIZER)), Removal(), 10**6, batch_size=10)
+    assert len(projected) == 3
+    assert sum(projected) == (RENDERED.lengths - RENDERED.prompt_lengths - RENDERED.chain_lengths).sum()
+
+
+# --- the activation --------------------------------------------------------------------------------------------------
+
+
+def test_the_fused_activation_is_the_same_function(tmp_path: Path) -> None:
+    """Against stock transformers, which loads the saved model as ever."""
+    fused = make("gpt2")
+    fused.save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert stock.config.activation_function == "gelu_new"
+    loaded, _ = models.load(str(tmp_path))
+    kinds = [type(model.transformer.h[0].mlp.act).__name__ for model in (fused, loaded.eval(), stock)]
+    assert kinds == ["GELU", "GELU", "NewGELUActivation"]
+    ids = torch.randint(0, len(TOKENIZER), (4, 20), generator=torch.Generator().manual_seed(0))
+    for model in (fused, loaded, stock):
+        model(input_ids=ids, labels=ids).loss.backward()
+    for own in (fused, loaded):
+        torch.testing.assert_close(own(ids).logits, stock(ids).logits, rtol=0, atol=1e-6)
+        for (name, one), other in zip(own.named_parameters(), stock.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-6, msg=name)
+
+
+# --- padding ---------------------------------------------------------------------------------------------------------
+
+
+def test_batches_of_one_length_and_an_exact_resume(tmp_path: Path) -> None:
+    """Half of the traces are longer. Every eight examples are sorted, so that at most one batch of two is mixed."""
+    traces = [*tiny.traces(20), *tiny.traces(20, "3x2")]
+    settings = {
+        "train_sampling_strategy": "group_by_length",
+        "schedule": "keep_all",
+        "max_steps": 16,
+        "save_strategy": "steps",
+        "save_steps": 8,
+    }
+    seen: list[tuple[int, ...]] = []
+
+    class Watching(StepwiseInternalizationTrainer):
+        def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> torch.Tensor:
+            seen.append(tuple(inputs["attention_mask"].sum(1).tolist()))
+            return super().training_step(model, inputs, *rest, **more)
+
+    def trainer() -> Watching:
+        return Watching(make("gpt2"), tiny.settings(tmp_path, **settings), traces, processing_class=TOKENIZER)
+
+    whole = trainer()
+    whole.train()
+    expected, weights = list(seen), tiny.weights(whole.model)
+    for epoch in (expected[:10], expected[10:]):
+        assert sum(len(set(lengths)) > 1 for lengths in epoch) <= 5
+    assert expected[:6] != expected[10:]  # another order
+    seen.clear()
+    again = trainer()
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    assert seen == expected[8:]
+    assert torch.equal(tiny.weights(again.model), weights)
