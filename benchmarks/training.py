@@ -29,6 +29,7 @@ from tacit.stages import Batcher
 from tacit.tasks import get_task
 from tacit.trace import Trace, iter_text
 from tacit.training.config import StepwiseInternalizationConfig
+from tacit.training.memory import keep_freed_memory
 from tacit.training.optimizers import MuonAdamW, hidden_matrices
 from tacit.training.trainer import StepwiseInternalizationTrainer
 
@@ -187,6 +188,8 @@ def train_bare(
     model: Any, tokenizer: Any, traces: Sequence[Trace], args: StepwiseInternalizationConfig, after_step: Any
 ) -> None:
     """The same batches, forward pass, optimizer, clipping and precision in a loop that does nothing else."""
+    if args.device.type == "cpu":
+        keep_freed_memory()
     rendered = render(traces, tokenizer, args.make_template(tokenizer))
     model = model.to(args.device).train()
     batcher = Batcher(rendered, pad_id(tokenizer), args.device, args.keep_positions)

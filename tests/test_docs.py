@@ -154,8 +154,9 @@ def test_every_recipe_trains_two_steps(path, tmp_path, workplace):
         overrides += [f"model={{name: {workplace / 'openai-community' / 'gpt2'}}}"]
     else:
         overrides += ["model={architecture: gpt2, config: {n_layer: 1, n_embd: 32, n_head: 2}}"]
-    if "vary" in document:
-        overrides += ["vary.data.samples=[1,2]"]
+    for key, values in document.get("vary", {}).items():
+        few = dict(list(values.items())[-2:]) if isinstance(values, dict) else [1, 2]
+        overrides += [f"vary.{key}={json.dumps(few)}"]
     result = run([sys.executable, "-m", "tacit", "run", str(path), *overrides, "-o", "out"], tmp_path)
     assert result.returncode == 0, result.stderr
 
