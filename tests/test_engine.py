@@ -1,6 +1,5 @@
 """The training step's short cuts against the plain way: the same loss, the same gradients, the same trajectories."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,7 @@ TOKENIZER = tiny.tokenizer()
 RENDERED = render(tiny.traces(24, "2x2,3x2"), TOKENIZER)  # of several lengths
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(architecture: str) -> Any:
