@@ -1,6 +1,6 @@
 """The benchmark: `python -m benchmarks --official PATH -o FILE.json`; `--help` lists the options.
 
-Every figure of a comparison comes from alternating runs in one process. What each row means: README.md.
+Every figure of a comparison comes from runs that take turns. What each row means: README.md.
 """
 
 from __future__ import annotations

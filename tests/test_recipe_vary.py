@@ -173,7 +173,9 @@ def test_a_value_takes_its_place_in_settings_and_data(data: Path, tmp_path: Path
         ({"data.train": ["a", "b"]}, "data.train is varied and has the value"),
         ({"methods.random.seed": [1, 2]}, "random guesses: it has no settings"),
         ({"methods.cot": {"one": {}}}, "at least two labels, each with its settings"),
-        ({"methods.cot": {"one": {}, 2: {}}}, "at least two labels, each with its settings"),
+        ({"methods.cot": {"one": {}, 2: {}}}, "is not text: put it in quotes; got 2"),
+        ({"methods.cot": {False: {}, True: {}}}, "is not text: put it in quotes; got False"),
+        ({"methods.cot": {"one": {}, " ": {}}}, "is not text: put it in quotes; got ' '"),
         ({"methods.cot": {"one": {}, "two": 3}}, "at least two labels, each with its settings"),
         ({"methods.cot": {"one": {}, "two": {"learning_rat": 1}}}, "did you mean 'methods.cot.learning_rate'?"),
         ({"methods.cot.learning_rate": {"one": {}, "two": {}}}, "one of these sections with labelled settings"),
@@ -184,6 +186,8 @@ def test_a_value_takes_its_place_in_settings_and_data(data: Path, tmp_path: Path
 def test_what_cannot_be_varied(vary: Any, message: str | None) -> None:
     if message is None:  # a method that the recipe does not name is one more
         assert "stepwise-removal_per_epoch2" in names(vary=vary)
+        labelled = {"methods.stepwise": {"fast": {"removal_per_epoch": 2}, "plain": {}}}
+        assert {"stepwise-fast", "stepwise-plain"} <= set(names(vary=labelled))
         return
     with pytest.raises(TacitError) as error:
         parse_recipe(document(vary=vary))

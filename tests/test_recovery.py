@@ -96,7 +96,7 @@ def test_flat_on_the_floor() -> None:
     watched.restart(5300, 8000)
     assert (watched.restarts, watched.lost, watched.max_steps) == (1, 2100, 3200 + 2 * 4800)
     assert watched.tell_restart("so") == (
-        "collapsed: so; back to step 3,200 (8 removed, 0.40), at half the pace (restart 1 of 2)"
+        "collapsed: so; back to step 3,200 (8 removed, exact match 0.40), at half the pace (restart 1 of 2)"
     )
 
 
@@ -211,7 +211,7 @@ def test_it_goes_back_and_makes_it(whole: tuple[Path, StepwiseInternalizationTra
     assert (restart["step"], restart["from_step"]) == (24, 16)
     good = next(line for line in tiny.metrics(folder, "eval") if line["step"] == 16)
     assert restart["removed"] == good["removed"] > 0
-    words = f"back to step 16 ({good['removed']} removed, 0.80), at half the pace (restart 1 of 2)"
+    words = f"back to step 16 ({good['removed']} removed, exact match 0.80), at half the pace (restart 1 of 2)"
     assert restart["text"].endswith(words)
     assert trainer.state.global_step == 16 + 2 * (STEPS - 16)
     assert trainer.schedule.pace == 0.5

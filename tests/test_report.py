@@ -482,7 +482,7 @@ def test_labels_are_told_from_the_worst_to_the_best(tmp_path: Path):
     shares = {"full method": 0.9, "no smoothing": 0.1, "faster": 0.5}
     write_summary(run, [row("cot", accuracy=share, varied={"methods.cot": label}) for label, share in shares.items()])
     outline = Outline(page_of(run))
-    assert "right as methods.cot goes from no smoothing to full method" in outline.text
+    assert "Explicit CoT goes from 10.0 % (no smoothing) to 90.0 % (full method) of" in outline.text
     assert "Accuracy by methods.cot" in outline.text
 
 

@@ -136,10 +136,10 @@ def test_stages_at_half_the_pace(kind: type[StagedSchedule]) -> None:
     before = [schedule.removed(step) for step in range(10)]
     assert before == [0] * 3 + [4] * 5 + [8] * 2
     schedule.slow_down(10)
-    assert [schedule.removed(step) for step in range(10, 31)] == [8] * 10 + [10] * 10 + [12]
+    assert [schedule.removed(step) for step in range(10, 31)] == [8] * 10 + [12] * 10 + [16]
     again = kind(total=40, chunk=4, patience=5, explicit_patience=3)
     again.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
-    assert [again.removed(step) for step in (39, 40)] == [12, 14]
+    assert [again.removed(step) for step in (39, 40)] == [16, 20]
 
 
 # --- adaptive --------------------------------------------------------------------------------------------------------

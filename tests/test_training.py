@@ -7,6 +7,7 @@ import copy
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,24 @@ def test_the_weights_would_tell(tmp_path: Path) -> None:
     assert torch.equal(whole, again)
 
 
+def train_two_ranks(folder: Path, architecture: str, settings: dict[str, Any]) -> torch.Tensor:
+    """The weights that two processes have in the end, which are the same."""
+    folder.mkdir(exist_ok=True)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = str(Path(tiny.__file__).with_name("train_ranks.py"))
+    done = subprocess.run(
+        [*launch, script, str(folder), architecture, json.dumps(settings)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [load_file(folder / f"rank{rank}.safetensors")["weights"] for rank in range(2)]
+    assert torch.equal(*ranks)
+    return ranks[0]
+
+
 @pytest.mark.parametrize(
     ("schedule", "architecture"),
     [pytest.param(LINEAR, "gpt2"), pytest.param(tiny.ADAPTIVE, "gpt2"), pytest.param(LINEAR, "t5")],
@@ -92,26 +111,25 @@ def test_the_weights_would_tell(tmp_path: Path) -> None:
 def test_two_processes_are_one(schedule: dict[str, Any], architecture: str, tmp_path: Path) -> None:
     """Two ranks of batch 4 are one of batch 8."""
     same = {**SAME, **schedule, **(T5 if architecture == "t5" else {}), "per_device_train_batch_size": 4}
-    two = tmp_path / "two"
-    two.mkdir()
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = str(Path(tiny.__file__).with_name("train_ranks.py"))
-    done = subprocess.run(
-        [*launch, script, str(two), architecture, json.dumps(same)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    ranks = [load_file(two / f"rank{rank}.safetensors")["weights"] for rank in range(2)]
-    assert torch.equal(*ranks)
-
+    ranks = train_two_ranks(tmp_path / "two", architecture, same)
     student = tiny.model(architecture=architecture).double()
-    one = tiny.trainer(tmp_path / "one", student, tiny.traces(40), **{**same, "per_device_train_batch_size": 8})
+    traces = tiny.traces(40, tiny.LENGTHS)
+    one = tiny.trainer(tmp_path / "one", student, traces, **{**same, "per_device_train_batch_size": 8})
     one.train()
-    assert tiny.metrics(two, "stage") == tiny.metrics(tmp_path / "one", "stage") != []
-    torch.testing.assert_close(ranks[0], tiny.weights(one.model), rtol=0, atol=1e-5 if architecture == "t5" else 1e-6)
+    assert tiny.metrics(tmp_path / "two", "stage") == tiny.metrics(tmp_path / "one", "stage") != []
+    torch.testing.assert_close(ranks, tiny.weights(one.model), rtol=0, atol=1e-5 if architecture == "t5" else 1e-6)
+
+
+def test_two_processes_go_on_where_one_stopped(tmp_path: Path) -> None:
+    """In the middle of the second epoch, whose examples come by length in an order of its own."""
+    same = {**SAME, **LINEAR, "train_sampling_strategy": "group_by_length"}
+    saved = {"per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 7}
+    one = tiny.trainer(tmp_path / "one", tiny.model().double(), tiny.traces(40, tiny.LENGTHS), **same, **saved)
+    one.train()
+    shutil.copytree(tmp_path / "one" / "checkpoint-7", tmp_path / "two" / "checkpoint-7")
+    ranks = train_two_ranks(tmp_path / "two", "gpt2", {**same, "per_device_train_batch_size": 4})
+    assert tiny.metrics(tmp_path / "two", "train")[0]["step"] == 8
+    torch.testing.assert_close(ranks, tiny.weights(one.model), rtol=0, atol=1e-6)
 
 
 # --- the removal and the loss of every step --------------------------------------------------------------------------
@@ -360,6 +378,18 @@ def test_a_model_of_a_folder(family: str, tmp_path: Path) -> None:
     assert loaded.silent
     assert type(loaded.model) is type(student)
     assert loaded.reply(["1 2 * 3 4"]) == by_object.student().reply(["1 2 * 3 4"])
+
+
+def test_prompt_tuning_is_refused(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    with pytest.raises(TacitError, match="such as LoRA's; PROMPT_TUNING adds to what the model reads"):
+        StepwiseInternalizationTrainer(
+            tiny.model(),
+            tiny.settings(tmp_path),
+            tiny.traces(),
+            processing_class=tiny.tokenizer(),
+            peft_config=peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
+        )
 
 
 @pytest.mark.parametrize(("architecture", "optimizer"), [("gpt2", "adamw"), ("gpt2", "muon"), ("t5", "adamw")])

@@ -350,6 +350,8 @@ def _vary(document: dict[str, Any]) -> Recipe:
     variants = {}
     for value in values:
         one = copy.deepcopy({name: part for name, part in document.items() if name != "vary"})
+        if section == "methods" and isinstance(one.get("methods"), dict):
+            one["methods"].setdefault(rest[0], {})  # also where a label has no settings
         changes = {f"{key}.{name}": setting for name, setting in values[value].items()} if labelled else {key: value}
         for name, setting in changes.items():
             _put(one, name, setting)
@@ -371,8 +373,10 @@ def _check_values(key: str, values: Any, document: Any) -> None:
 
 
 def _check_labels(key: str, values: Mapping[Any, Any]) -> None:
-    settings = [settings for label, settings in values.items() if isinstance(label, str)]
-    if len(settings) < max(2, len(values)) or not all(isinstance(one, dict) for one in settings):
+    for label in values:
+        if not isinstance(label, str) or not label.strip():
+            raise TacitError(f"a label of recipe key vary.{key} is not text: put it in quotes; got {label!r}")
+    if len(values) < 2 or not all(isinstance(settings, dict) for settings in values.values()):
         raise TacitError(
             f"recipe key vary.{key} must give at least two labels, each with its settings, "
             f"{{plain: {{}}, slow: {{max_steps: 9000}}}}; got {values!r}"

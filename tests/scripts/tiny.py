@@ -49,6 +49,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 CAUSAL, ENCODER_DECODERS = ("gpt2", "llama"), ("t5", "flan-t5", "bart")
+LENGTHS = "1x1,2x1,2x2"  # digits of problems of different lengths
 CHAIN = 8  # tokens of the chain of 2x2 digits: three, and "+" with four
 
 

@@ -253,10 +253,11 @@ def _sweep_finding(rows: list[Row]) -> str:
         return ""
     (first, before), (last, after) = max(trends, key=lambda ends: abs(ends[1][1].accuracy - ends[0][1].accuracy))
     key = next(key for row in rows for key in row.varied)
-    sentence = (
-        f"{display_name(after.method)} goes from {percent(before.accuracy)} to {percent(after.accuracy)} of "
-        f"{_problems(after)} right as {key} goes from {first} to {last}"
-    )
+    sentence = f"{display_name(after.method)} goes from {percent(before.accuracy)}"
+    if is_section(key):
+        sentence += f" ({first}) to {percent(after.accuracy)} ({last}) of {_problems(after)} right"
+    else:
+        sentence += f" to {percent(after.accuracy)} of {_problems(after)} right as {key} goes from {first} to {last}"
     plain = _outcomes([row for row in rows if row.method == "no_cot" and not row.varied]).get("no_cot")
     return f"{sentence}; {display_name('no_cot')} reaches {percent(plain.accuracy)}." if plain else f"{sentence}."
 

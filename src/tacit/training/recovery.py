@@ -136,7 +136,7 @@ class Recovery:
         """The sentence about the restart that has just begun."""
         assert self.good is not None
         return (
-            f"collapsed: {reason}; back to step {self.good.spent:,} ({self.good.removed} removed, "
+            f"collapsed: {reason}; back to step {self.good.spent:,} ({self.good.removed} removed, exact match "
             f"{self.good.exact_match:.2f}), at half the pace (restart {self.restarts} of {self.max_restarts})"
         )
 

@@ -17,12 +17,24 @@ from typing import Any
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from tacit.errors import TacitError
+
 STATE = "stage_state.json"
 GOOD = "good"
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What `write_state` put into a checkpoint that is whole."""
+    """What `write_state` put into a checkpoint that is whole. Raises `TacitError` where an older version wrote it."""
+    state = _read(checkpoint)
+    if "recovery" not in state:
+        raise TacitError(
+            f"{checkpoint} was written by an older version of tacit, whose trainings this one cannot go on with; "
+            "start anew (`tacit run` with --overwrite)"
+        )
+    return state
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
     return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
 
 
@@ -49,14 +61,18 @@ def unmake(checkpoint: Path) -> None:
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file of a resume checkpoint is there in full."""
     try:
-        files = read_state(checkpoint)["files"]
+        files = _read(checkpoint)["files"]
         return all((checkpoint / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def last_whole_checkpoint(folder: str | os.PathLike) -> str | None:
-    """The newest resume checkpoint that was written to its end, or None: of the last restart the one of most steps."""
+    """The newest resume checkpoint that was written to its end, or None: of the last restart the one of most steps.
+
+    Raises:
+        TacitError: There is one of an older version.
+    """
     whole = []
     for path in (*_numbered(Path(folder)), *_numbered(Path(folder) / GOOD)):
         if is_whole(path):

@@ -52,6 +52,7 @@ from tacit.training.config import StepwiseInternalizationConfig
 from tacit.training.data import ByLength, Indices, as_traces, check_positions, render_training
 from tacit.training.memory import keep_freed_memory
 from tacit.training.optimizers import MuonAdamW
+from tacit.training.previous import PreviousStage
 from tacit.training.progress import METRICS, Metrics, StopOnSignal
 from tacit.training.resume import (
     forget_good,
@@ -108,7 +109,7 @@ class StepwiseInternalizationTrainer(Trainer):
 
     Raises:
         TacitError: A trace cannot be rendered or is longer than the model's positions, no trace has steps although the
-            schedule removes them, or settings do not fit together.
+            schedule removes them, the adapters cannot be merged, or settings do not fit together.
     """
 
     args: StepwiseInternalizationConfig
@@ -137,6 +138,11 @@ class StepwiseInternalizationTrainer(Trainer):
         if peft_config is not None:
             from peft import get_peft_model
 
+            if peft_config.is_prompt_learning:
+                raise TacitError(
+                    "peft_config must be of adapters that can be merged into the model, such as LoRA's; "
+                    f"{peft_config.peft_type.value} adds to what the model reads, which no plain checkpoint can hold"
+                )
             model = get_peft_model(model, peft_config)
         self.task = task
         self.tokenizer = processing_class
@@ -160,6 +166,10 @@ class StepwiseInternalizationTrainer(Trainer):
         except (ValueError, RuntimeError, ImportError) as error:  # settings that transformers refuses
             raise TacitError(str(error).strip().split("\n")[0]) from None
         self.projects_targets_only = self._projects_targets_only()
+        if args.soft_targets and not self.projects_targets_only:
+            raise TacitError(
+                "soft_targets goes with causal models, without torch_compile, label_smoothing_factor and DataParallel"
+            )
         if args.device.type == "cpu":
             keep_freed_memory()
         if self.encoder_decoder or self.projects_targets_only:
@@ -182,6 +192,7 @@ class StepwiseInternalizationTrainer(Trainer):
             self.eval_batcher = Batcher(self.eval_rendered, pad_id(self.tokenizer), args.device, args.keep_positions)
         self.schedule: Schedule = args.make_schedule(self.rendered, self.steps_per_epoch)
         self.removed: int | None = None  # in force since the last optimizer step
+        self.previous: PreviousStage | None = None  # with soft targets, from the first removal on
         self.recovery = args.make_recovery()
         self.outcome: str | None = None  # what happened, in words, where training did not go smoothly
         self._collapse: str | None = None  # why this attempt is given up
@@ -234,10 +245,16 @@ class StepwiseInternalizationTrainer(Trainer):
         args = self.args
         if args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        batch_size = self._train_batch_size * args.gradient_accumulation_steps
+        lengths, batch_size = self.rendered.lengths.tolist(), self.get_total_train_batch_size(args)
         return ByLength(
-            self.rendered.lengths.tolist(), batch_size, args.seed if args.data_seed is None else args.data_seed
+            lengths, batch_size, self._order_seed, epoch=lambda: self.state.global_step // self.steps_per_epoch
         )
+
+    @property
+    def _order_seed(self) -> int:
+        """Of the order of the data, which is another one after each restart."""
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return seed + ANOTHER_ORDER * self.recovery.restarts
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -260,17 +277,36 @@ class StepwiseInternalizationTrainer(Trainer):
             self._begin_stage(removed)
         self.removed = removed
 
-        def cut(batch: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        def cut(batch: dict[str, np.ndarray]) -> dict[str, Any]:
             examples = batch["examples"]
             mixed = self.schedule.smoothed(step) and removed < self.schedule.total
             amount = self.removal.amounts(step, examples, removed) if mixed else removed
             start, length = self.removal.spans(self.rendered, examples, amount)
-            shortened = self.batcher.cut(examples, start, length)
+            shortened: dict[str, Any] = self.batcher.cut(examples, start, length)
             if self.projects_targets_only:
                 shortened["rows"] = self.batcher.predicting(examples, length)
+            if self.previous is not None:
+                shortened["previous"] = self._cut_before(examples, amount, length)
             return shortened
 
         return super().get_batch_samples(map(cut, epoch_iterator), num_batches, device)
+
+    def _cut_before(
+        self, examples: np.ndarray, amount: np.ndarray | int, length: np.ndarray
+    ) -> dict[str, torch.Tensor]:
+        """The batch as the previous stage's model reads it, and where it predicts what the student predicts.
+
+        Args:
+            amount (`int` or `np.ndarray` of shape (B,)): What is removed for the student.
+            length (`np.ndarray` of shape (B,)): The same in tokens.
+        """
+        assert self.previous is not None
+        step = (self.removed or 0) - self.previous.removed
+        start, shorter = self.removal.spans(self.rendered, examples, np.maximum(0, amount - step))
+        batch = self.batcher.cut(examples, start, shorter)
+        del batch["labels"]
+        targets = self.rendered.lengths[examples] - self.rendered.prompt_lengths[examples] - length
+        return {**batch, "rows": self.batcher.predicting(examples, shorter, targets)}
 
     def _begin_stage(self, removed: int) -> None:
         """At the start of the step in which the stage advances: a checkpoint never sees an emptied optimizer."""
@@ -278,6 +314,9 @@ class StepwiseInternalizationTrainer(Trainer):
             self.keep_stage()
         if self.is_world_process_zero():
             self.metrics.write("stage", self.spent, removed=removed, total=self.schedule.total, previous=self.removed)
+        self.previous = None
+        if self.args.soft_targets and removed < self.schedule.total:  # in the end the student outgrows it
+            self.previous = PreviousStage(self.accelerator.unwrap_model(self.model), self.removed or 0)
         if self.args.reset_optimizer:
             # Only the state: the object stays, and with it accelerate's wrapper, schedulers and sharding.
             assert isinstance(self.optimizer, torch.optim.Optimizer)
@@ -291,7 +330,7 @@ class StepwiseInternalizationTrainer(Trainer):
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor | Any],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
@@ -305,9 +344,12 @@ class StepwiseInternalizationTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if rows is not None:
             head = self.accelerator.unwrap_model(model).get_output_embeddings()
-            read = {name: value for name, value in inputs.items() if name not in ("labels", "rows")}
+            read = {name: value for name, value in inputs.items() if name not in ("labels", "rows", "previous")}
             logits = target_logits(model, head, rows, **read)
             loss = cross_entropy(logits.float(), inputs["labels"].flatten()[rows + 1], reduction="sum")
+            if self.previous is not None:
+                share = self.args.soft_targets
+                loss = (1 - share) * loss + share * self.previous.divergence(logits, **inputs["previous"])
             weight, outputs = 1 / num_items_in_batch, {"logits": logits}
         else:
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
@@ -348,8 +390,8 @@ class StepwiseInternalizationTrainer(Trainer):
 
         Raises:
             Interrupted: A signal stopped training; the checkpoint of its last step is on disk.
-            TacitError: There is no whole checkpoint of that name, or the loss is not a finite number and no stage was
-                good before.
+            TacitError: There is no whole checkpoint of that name, or one of an older version; or the loss is not a
+                finite number and no stage was good before.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_whole_checkpoint(self.folder)
@@ -390,6 +432,11 @@ class StepwiseInternalizationTrainer(Trainer):
         self.schedule = args.make_schedule(self.rendered, self.steps_per_epoch)
         self.recovery = args.make_recovery()
         self.removed, step = state.get("removed"), state.get("step", 0)
+        self.previous = None
+        if checkpoint and state.get("previous") is not None:
+            self.previous = PreviousStage.load(
+                checkpoint, self.accelerator.unwrap_model(self.model), state["previous"]
+            )
         if state:
             self.schedule.load_state_dict(state["schedule"])
             self.recovery.load_state_dict(state["recovery"])
@@ -400,10 +447,8 @@ class StepwiseInternalizationTrainer(Trainer):
             self._find_good(step)
         if self.recovery.max_steps is not None:
             args.max_steps = self.recovery.max_steps
-        order = ANOTHER_ORDER * self.recovery.restarts
-        self.removal = replace(args.removal, seed=args.seed + order)
-        data_seed = args.seed if args.data_seed is None else args.data_seed
-        self.accelerator.dataloader_config.data_seed = data_seed + order
+        self.removal = replace(args.removal, seed=args.seed + ANOTHER_ORDER * self.recovery.restarts)
+        self.accelerator.dataloader_config.data_seed = self._order_seed
         return step, state.get("restart")
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -419,9 +464,12 @@ class StepwiseInternalizationTrainer(Trainer):
         losses = {step: float(loss) for step, loss in self._losses.items()}
         if not self.args.should_save:
             return
+        if self.previous is not None:
+            self.previous.save(folder)
         state = {
             "step": step,
             "removed": self.removed,
+            "previous": None if self.previous is None else self.previous.removed,
             "schedule": self.schedule.state_dict(),
             "recovery": self.recovery.state_dict(),
             "losses": losses,
