@@ -70,7 +70,7 @@ class StepwiseInternalizationConfig(TrainingArguments):
         default=0.0,
         metadata={
             "help": "Share of the loss that follows the previous stage's model, which still sees what was removed "
-            "since; for causal models and removal from the left."
+            "since, until all is removed; for causal models and removal from the left."
         },
     )
     removal_start: int = field(default=0, metadata={"help": "Removed from the first step on."})
