@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -69,7 +69,8 @@ class Turns:
             self._running[name] = self._start(name)
         process, pipe = self._running[name]
         try:
-            pipe.send((steps, watched))
+            with suppress(OSError):  # it may have ended, and told why
+                pipe.send((steps, watched))
             found = pipe.recv()
         except (EOFError, OSError):
             process.join()
