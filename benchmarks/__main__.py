@@ -80,7 +80,7 @@ def parse() -> argparse.Namespace:
     add("--layers", type=int, default=12, help="of the large model")
     add("--width", type=int, default=768, help="of the large model")
     add("--traces", type=int, default=8192, help="to train on")
-    add("--batch", type=int, default=32, help="of training")
+    add("--batch", type=int, default=16, help="of training; at 32 GPT-2 small's table needs more than 24 GiB")
     add("--best-batch", type=int, help="one more row of our trainer, in bf16 at this batch")
     add("--batches", type=int, nargs="+", default=[1, 16, 256], help="of inference")
     add("--rounds", type=int, default=4, help="of alternating turns; half as many in inference")
