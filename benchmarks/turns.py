@@ -91,7 +91,8 @@ class Turns:
     def close(self) -> None:
         """Ends the programs that have begun."""
         for process, pipe in self._running.values():
-            pipe.send((0, False))
+            with suppress(OSError):  # it has ended
+                pipe.send((0, False))
             process.join()
 
 
@@ -109,7 +110,8 @@ def _serve(pipe: Connection, device: torch.device, begin: Callable[..., Work], *
     except _Over:
         pass
     except BaseException as error:
-        pipe.send(f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # nobody listens any more
+            pipe.send(f"{type(error).__name__}: {error}")
 
 
 class _Clock:
