@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tacit.report.figures import STYLE, Axis, _px, _svg, _tag, _text
+from tacit.report.drawing import STYLE, Axis, label, px, svg, tag
 
 LABELS = 520  # pixels
 LOOP = ("setting", "loop", "precision", "batch_size")  # what tells two rows of training apart
@@ -117,21 +117,21 @@ def chart(result: Mapping[str, Any], width: int = 960) -> str:
     x = Axis(min(0.5, *values) / 1.1, max(2.0, *values) * 1.1, LABELS, width - 70, log=True)
     parts = []
     for tick in x.ticks():
-        at = _px(x(tick))
-        parts.append(_tag("line", x1=at, x2=at, y1=top, y2=bottom, class_="axis" if tick == 1 else "grid"))
-        parts.append(_text(f"{tick:g}×", x(tick), bottom + 18, "tick", "middle"))
+        at = px(x(tick))
+        parts.append(tag("line", x1=at, x2=at, y1=top, y2=bottom, class_="axis" if tick == 1 else "grid"))
+        parts.append(label(f"{tick:g}×", x(tick), bottom + 18, "tick", "middle"))
     for index, row in enumerate(rows):
         y = top + 13 + 26 * index
-        parts.append(_text(row["what"], LABELS - 12, y + 4, "tick", "end"))
-        mark = _tag("path", d=f"M{_px(x(row['low']))},{y}H{_px(x(row['high']))}", class_="line")
-        mark += _tag("circle", cx=_px(x(row["ratio"])), cy=y, r=5, class_="mark")
-        parts.append(_tag("g", mark, class_="series0"))
+        parts.append(label(row["what"], LABELS - 12, y + 4, "tick", "end"))
+        mark = tag("path", d=f"M{px(x(row['low']))},{y}H{px(x(row['high']))}", class_="line")
+        mark += tag("circle", cx=px(x(row["ratio"])), cy=y, r=5, class_="mark")
+        parts.append(tag("g", mark, class_="series0"))
         if row["wanted"]:
-            at = _px(x(row["wanted"]))
-            parts.append(_tag("g", _tag("path", d=f"M{at},{y - 8}V{y + 8}", class_="line"), class_="series1"))
-        parts.append(_text(f"{_times(row['ratio'])}×", width - 8, y + 4, "tick", "end"))
-    parts.append(_text("times as fast; the upright mark is what was wanted", LABELS, 14, "note"))
-    drawing = _svg("Speed against the official code, a bare loop, and explicit CoT", width, bottom + 30, parts)
+            at = px(x(row["wanted"]))
+            parts.append(tag("g", tag("path", d=f"M{at},{y - 8}V{y + 8}", class_="line"), class_="series1"))
+        parts.append(label(f"{_times(row['ratio'])}×", width - 8, y + 4, "tick", "end"))
+    parts.append(label("times as fast; the upright mark is what was wanted", LABELS, 14, "note"))
+    drawing = svg("Speed against the official code, a bare loop, and explicit CoT", width, bottom + 30, parts)
     look = (
         ".figure{font-family:system-ui,sans-serif;color:#1c1c1c}"
         "@media (prefers-color-scheme:dark){.figure{color:#e8e8e8}}"

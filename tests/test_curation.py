@@ -14,8 +14,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tacit.arithmetic import calculate, judge
 from tacit.curation import DEDUPE, KEEP, REASONS, Curation, Summary, choose, curate
-from tacit.curation.arithmetic import calculate, judge
 from tacit.curation.duplicates import Seen
 from tacit.errors import TacitError
 from tacit.formats import read

@@ -1,6 +1,5 @@
 """The training step's short cuts against the plain way: the same loss, the same gradients, the same trajectories."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from scripts import tiny
 from tacit import models
-from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
 from tacit.models import pad_id, target_logits
 from tacit.rendering import render
 from tacit.stages import IGNORED, Batcher, Removal
-from tacit.training.previous import PreviousStage
 from tacit.training.trainer import StepwiseInternalizationTrainer
 
 LLAMA = dict(tiny.FAMILIES["llama"][1])
@@ -233,77 +230,3 @@ def test_a_restart_gets_another_order_by_length(tmp_path: Path) -> None:
         orders.append(list(trainer._get_train_sampler()))
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(40))
-
-
-# --- soft targets ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("positions", ["shifted", "kept"])
-@given(st.data())
-def test_the_previous_model_is_asked_for_what_the_student_writes(positions: str, data: st.DataObject) -> None:
-    """Rows of both batches name the same tokens: those behind the removal, which the longer sequence ends with."""
-    chosen = data.draw(st.lists(st.integers(0, 23), min_size=1, max_size=8))
-    examples, amount = np.array(chosen), np.array([data.draw(st.integers(0, 30)) for _ in chosen])
-    batcher = Batcher(RENDERED, pad_id(TOKENIZER), keep_positions=positions == "kept")
-    start, length = Removal().spans(RENDERED, examples, amount)
-    before_start, before = Removal().spans(RENDERED, examples, np.maximum(0, amount - 3))
-    student, longer = batcher.cut(examples, start, length), batcher.cut(examples, before_start, before)
-    targets = RENDERED.lengths[examples] - RENDERED.prompt_lengths[examples] - length
-    rows, others = batcher.predicting(examples, length), batcher.predicting(examples, before, targets)
-    assert len(rows) == len(others) == targets.sum()
-    assert student["labels"].flatten()[rows + 1].tolist() == longer["labels"].flatten()[others + 1].tolist()
-    assert (student["labels"].flatten()[rows + 1] != IGNORED).all()
-
-
-def test_soft_targets_are_the_divergence_from_the_previous_model() -> None:
-    """Against a plain loop over examples, each alone and without padding."""
-    student, other, examples = make("gpt2"), make("gpt2"), np.arange(6)
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    previous = PreviousStage(other, removed=2)
-    batcher = Batcher(RENDERED, pad_id(TOKENIZER))
-    start, length = Removal().spans(RENDERED, examples, 3)
-    before_start, before = Removal().spans(RENDERED, examples, 2)
-    targets = RENDERED.lengths[examples] - RENDERED.prompt_lengths[examples] - length
-    batch, longer = batcher.cut(examples, start, length), batcher.cut(examples, before_start, before)
-    del batch["labels"], longer["labels"]
-    logits = target_logits(student, student.lm_head, batcher.predicting(examples, length), **batch)
-    found = previous.divergence(logits, batcher.predicting(examples, before, targets), **longer)
-    found.backward()
-    assert student.lm_head.weight.grad is not None
-    assert all(parameter.grad is None for parameter in previous.model.parameters())
-    expected = 0.0
-    for example in range(6):
-        alone = np.array([example])
-        count = int(targets[example])
-        with torch.no_grad():
-            (ours,), (theirs,) = (
-                model(batcher.cut(alone, s[example : example + 1], n[example : example + 1])["input_ids"]).logits
-                for model, s, n in ((student, start, length), (other, before_start, before))
-            )
-        p, q = theirs[-count - 1 : -1].softmax(-1), ours[-count - 1 : -1].softmax(-1)
-        expected += float((p * (p / q).log()).sum())
-    assert found.item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_soft_targets_begin_with_the_first_removal_and_survive_a_resume(tmp_path: Path) -> None:
-    """The copy is of the stage that has just ended; a training that was stopped goes on as if it had not been."""
-    case = {"soft_targets": 0.5, "max_steps": 12, "removal_per_epoch": 2, "digits": "2x2"}
-    case |= {"save_strategy": "steps", "save_steps": 7}
-    whole = trajectory(StepwiseInternalizationTrainer, tmp_path / "whole", **case)
-    plain = trajectory(StepwiseInternalizationTrainer, tmp_path / "plain", **{**case, "soft_targets": 0.0})
-    lines = tiny.metrics(tmp_path / "whole", "train")
-    first = next(index for index, line in enumerate(lines) if line["removed"])
-    assert whole[0][:first] == plain[0][:first]
-    assert all(a != b for a, b in zip(whole[0][first:], plain[0][first:], strict=True))
-    shutil.rmtree(tmp_path / "whole" / "checkpoint-12")
-    shutil.rmtree(tmp_path / "whole" / "good", ignore_errors=True)
-    again = trajectory(StepwiseInternalizationTrainer, tmp_path / "whole", resume=True, **case)
-    assert (again[1] == whole[1]).all()
-
-
-def test_soft_targets_need_the_end_of_the_target(tmp_path: Path) -> None:
-    for setting in ({"removal_side": "right"}, {"soft_targets": 1.5}, {"label_smoothing_factor": 0.1}):
-        with pytest.raises(TacitError, match="soft_targets"):
-            trajectory(StepwiseInternalizationTrainer, tmp_path, **{"soft_targets": 0.5, **setting})

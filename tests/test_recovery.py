@@ -28,10 +28,12 @@ from tacit.cli.display import RunDisplay
 from tacit.errors import TacitError
 from tacit.recipe import parse_recipe
 from tacit.run import carry_out
+from tacit.training import restarts as restarts_module
 from tacit.training import trainer as trainer_module
 from tacit.training.recovery import FLOOR, Recovery
+from tacit.training.restarts import Interrupted
 from tacit.training.resume import GOOD, last_whole_checkpoint, read_state
-from tacit.training.trainer import Interrupted, StepwiseInternalizationTrainer
+from tacit.training.trainer import StepwiseInternalizationTrainer
 
 RECORDS = Path(__file__).parents[1] / "records"
 
@@ -59,6 +61,7 @@ def recorded(name: str) -> list[tuple[int, int, float]]:
 HEALTHY = [
     *(f"multiplication-3x3/stepwise-seed{seed}" for seed in (0, 1, 2)),
     *(f"quickstart/stepwise-seed{seed}" for seed in (0, 1, 2, 3, 4)),
+    *(f"quickstart-soft-targets/stepwise-seed{seed}" for seed in (0, 1, 2, 3, 4)),
 ]
 
 
@@ -240,7 +243,7 @@ def test_with_other_data(whole: tuple[Path, StepwiseInternalizationTrainer], tmp
     for restarts in (0, 1, 2, 0):
         changed = {**state, "recovery": {**state["recovery"], "restarts": restarts}}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trainer_module, "read_state", lambda _: changed)  # noqa: B023
+            patch.setattr(restarts_module, "read_state", lambda _: changed)  # noqa: B023
             trainer._restore(tmp_path)
         loader = trainer.get_train_dataloader()
         loader.set_epoch(2)
@@ -290,12 +293,12 @@ def at_call(number: int, of: Callable[..., Any], after: bool = False) -> Callabl
 
 
 def _before_the_restart_is_written(patch: pytest.MonkeyPatch) -> None:
-    write = trainer_module.write_state
-    patch.setattr(trainer_module, "write_state", lambda f, state: kill() if "restart" in state else write(f, state))
+    write = restarts_module.write_state
+    patch.setattr(restarts_module, "write_state", lambda f, state: kill() if "restart" in state else write(f, state))
 
 
 def _half_of_the_restart_is_written(patch: pytest.MonkeyPatch) -> None:
-    write = trainer_module.write_state
+    write = restarts_module.write_state
 
     def part(folder: Path, state: dict[str, Any]) -> None:
         if "restart" in state:
@@ -303,7 +306,7 @@ def _half_of_the_restart_is_written(patch: pytest.MonkeyPatch) -> None:
             kill()
         write(folder, state)
 
-    patch.setattr(trainer_module, "write_state", part)
+    patch.setattr(restarts_module, "write_state", part)
 
 
 POINTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
@@ -311,12 +314,12 @@ POINTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "named, the old one still there": lambda patch: patch.setattr(Path, "rename", at_call(3, Path.rename, after=True)),
     "before the restart is written": _before_the_restart_is_written,
     "half of the restart is written": _half_of_the_restart_is_written,
-    "written, nothing deleted": lambda patch: patch.setattr(trainer_module, "forget_rotation", kill),
+    "written, nothing deleted": lambda patch: patch.setattr(restarts_module, "forget_rotation", kill),
     "written, half deleted": lambda patch: patch.setattr(
-        trainer_module, "forget_rotation", lambda folder: shutil.rmtree(next(folder.glob("checkpoint-*"))) or kill()
+        restarts_module, "forget_rotation", lambda folder: shutil.rmtree(next(folder.glob("checkpoint-*"))) or kill()
     ),
     "all deleted, nothing told": lambda patch: patch.setattr(
-        trainer_module, "forget_rotation", at_call(1, trainer_module.forget_rotation, after=True)
+        restarts_module, "forget_rotation", at_call(1, restarts_module.forget_rotation, after=True)
     ),
 }
 
@@ -345,7 +348,7 @@ def test_killed_anywhere_it_ends_the_same(
 
 def _train_until_killed(folder: str) -> None:
     torch.set_num_threads(1)
-    trainer_module.forget_rotation = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # ty: ignore[invalid-assignment]
+    restarts_module.forget_rotation = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # ty: ignore[invalid-assignment]
     made(Path(folder), comes_back).train()
 
 
@@ -576,6 +579,9 @@ def test_a_run_tells_of_it(tmp_path: Path, capsys: pytest.CaptureFixture, monkey
     for text in (restart["text"], info["outcome"]):
         assert f"stepwise: {text}\n" in screen
         assert text in page
+    (last,) = (at for at, line in enumerate(screen.splitlines()) if "step 48/48" in line)  # once, when it is complete
+    assert "val 80.0%" in screen.splitlines()[last]
+    assert info["outcome"] in screen.splitlines()[last + 1]
     assert "<b>Stepwise Internalization, seed 0, step 24</b>: collapsed:" in page
     assert page.count('class="restart series0"') == 2  # for desks and for telephones
     assert "Dotted ones" in page

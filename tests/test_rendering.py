@@ -1,5 +1,6 @@
 """Rendering against a slow, plain reference, for every kind of tokenizer; hostile text; what is refused."""
 
+import contextlib
 import copy
 import re
 from dataclasses import replace
@@ -13,7 +14,15 @@ from transformers import PreTrainedTokenizerBase
 
 from tacit import models, rendering
 from tacit.errors import TacitError
-from tacit.rendering import Renderings, Template, encode_prompt, get_template, render
+from tacit.rendering import (
+    Renderings,
+    Template,
+    Unrepresentable,
+    encode_prompt,
+    get_template,
+    render,
+    representable,
+)
 from tacit.trace import Step, Trace, iter_text
 
 DEFAULT = Template()
@@ -386,8 +395,29 @@ def test_a_character_that_normalisation_drops() -> None:
         Trace("a", (), "a é"),
         Trace("a", (), "é"),
     ):
-        with pytest.raises(TacitError, match="the tokenizer cannot represent 'é'"):
-            render([trace], dropping)
+        with pytest.raises(Unrepresentable, match=f"trace {trace.id} .*the tokenizer cannot represent 'é'"):
+            render([Trace("a", (), "a"), trace, Trace("a a", (), "a")], dropping)
+
+
+@pytest.mark.parametrize("kind", ["unigram_tokenizer", "words_tokenizer", "bpe_tokenizer"])
+def test_what_is_representable_is_what_renders(kind: str, request: pytest.FixtureRequest) -> None:
+    tokenizer = request.getfixturevalue(kind)
+    traces = [
+        Trace(f"{a} * 2", (Step(f"3 {b}"),), f"{c} 4")
+        for a in ("1", "日", "")
+        for b in ("1", "é")
+        for c in ("1", "日")
+    ]
+
+    def renders(trace: Trace) -> bool:
+        with contextlib.suppress(Unrepresentable):
+            return len(render([trace], tokenizer)) == 1
+        return False
+
+    expected = [renders(trace) for trace in traces]
+    assert representable(traces, tokenizer, Template()).tolist() == expected
+    assert any(expected)
+    assert all(expected) == (kind == "bpe_tokenizer")
 
 
 def test_a_word_that_is_not_in_the_vocabulary(words_tokenizer: PreTrainedTokenizerBase) -> None:

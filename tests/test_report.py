@@ -16,8 +16,8 @@ import pytest
 from tacit.errors import TacitError
 from tacit.report import write_report
 from tacit.report.comparison import compare
+from tacit.report.drawing import Axis
 from tacit.report.figures import (
-    Axis,
     Line,
     Point,
     Sweep,

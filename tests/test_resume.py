@@ -24,8 +24,9 @@ from transformers import TrainerCallback
 
 from scripts import tiny
 from tacit.errors import TacitError
+from tacit.training.restarts import Interrupted
 from tacit.training.resume import STATE, is_whole, last_whole_checkpoint
-from tacit.training.trainer import Interrupted, StepwiseInternalizationTrainer
+from tacit.training.trainer import StepwiseInternalizationTrainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -256,7 +257,7 @@ def test_a_half_written_checkpoint_never_drives_out_the_whole_one(
     def killed_there(*_: Any) -> None:
         raise KilledWhileSaving
 
-    monkeypatch.setattr("tacit.training.trainer.write_state", killed_there)
+    monkeypatch.setattr("tacit.training.restarts.write_state", killed_there)
     with pytest.raises(KilledWhileSaving):
         trainer.train(resume_from_checkpoint=True)
     assert last_whole_checkpoint(folder) == str(folder / "checkpoint-9")

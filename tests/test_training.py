@@ -7,6 +7,7 @@ import copy
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -616,6 +617,7 @@ def test_longer_than_the_positions(tmp_path: Path) -> None:
     assert "max_length=32" in message
     trainer = tiny.trainer(tmp_path, train=train, max_length=32, max_steps=2)
     assert len(trainer.rendered) == 25
+    assert trainer.left_out == {"longer than max_length": 2}
     trainer.train()
 
 
@@ -645,8 +647,17 @@ def test_no_data(tmp_path: Path) -> None:
 
 
 def test_unknown_characters(tmp_path: Path) -> None:
+    """Training traces with such are left out and counted, unless all are; held-out problems must be readable."""
+    strange, known = [Trace("1 * π", (Step("1"),), "1"), Trace("1", (Step("é"),), "1"), long_trace(20)], tiny.traces(5)
+    trainer = tiny.trainer(tmp_path, train=[strange[0], *known, *strange[1:]], max_length=32)
+    assert trainer.left_out == {"with characters that the tokenizer lacks": 2, "longer than max_length": 1}
+    without = tiny.trainer(tmp_path, train=known, max_length=32)
+    assert np.array_equal(trainer.rendered.ids, without.rendered.ids)
+    assert without.left_out == {}
     with pytest.raises(TacitError, match="cannot represent 'π'"):
-        tiny.trainer(tmp_path, train=[*tiny.traces(), Trace("1 * π", (Step("1"),), "1")])
+        tiny.trainer(tmp_path, train=strange[:2])
+    with pytest.raises(TacitError, match="cannot represent 'é'"):
+        tiny.trainer(tmp_path, train=known, evaluated=[*known, strange[1]])
 
 
 @pytest.mark.parametrize(
@@ -865,6 +876,14 @@ def test_a_run_folder_is_not_touched_unasked(tmp_path: Path) -> None:
 
     carry_out(changed, tmp_path / "run", overwrite=True)
     assert checkpoint.load_info(tmp_path / "run" / "no_cot")["train_steps"] == 4
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    data = {"digits": "1x1,2x2", "train": 30, "test": 4, "seed": 0}
+    recipe = parse_recipe(document(data=data, methods={"stepwise": {"max_length": 16}}))
+    notes = []
+    carry_out(recipe, tmp_path / "run", listener=lambda _, line: notes.append(line.get("text", "")))
+    assert any(re.search(r"\d+ traces \(\d+ longer than max_length left out\)$", note) for note in notes)
 
 
 def test_other_folders_are_never_removed(tmp_path: Path) -> None:

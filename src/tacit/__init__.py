@@ -13,13 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tacit.checkpoint import load, save
+    from tacit.checkpoint import save
     from tacit.curation import Curation, curate
     from tacit.errors import TacitError
     from tacit.evaluation.evaluate import evaluate, summarise
     from tacit.recipe import load_recipe
     from tacit.rendering import Template, render
     from tacit.run import Run, carry_out
+    from tacit.socratic.pipeline import Dialogue, SocraticPipeline, load
     from tacit.student import Student
     from tacit.tasks import get_task
     from tacit.trace import Step, Trace, from_dataset, read_jsonl, to_dataset, write_jsonl
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Curation": "curation",
+    "Dialogue": "socratic.pipeline",
     "Run": "run",
+    "SocraticPipeline": "socratic.pipeline",
     "Step": "trace",
     "StepwiseInternalizationConfig": "training.config",
     "StepwiseInternalizationTrainer": "training.trainer",
@@ -41,7 +44,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "from_dataset": "trace",
     "get_task": "tasks",
-    "load": "checkpoint",
+    "load": "socratic.pipeline",
     "load_recipe": "recipe",
     "read_jsonl": "trace",
     "render": "rendering",
@@ -53,7 +56,9 @@ _HOMES = {
 
 __all__ = [
     "Curation",
+    "Dialogue",
     "Run",
+    "SocraticPipeline",
     "Step",
     "StepwiseInternalizationConfig",
     "StepwiseInternalizationTrainer",

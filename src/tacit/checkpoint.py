@@ -27,6 +27,8 @@ from tacit.trace import write_lines
 INFO = "tacit.json"
 WRITING = [field.name for field in fields(Template)]
 FIELDS = {**dict.fromkeys(WRITING, str), "silent": bool, "max_new_tokens": int}  # to load a student
+SOCRATIC = ("decomposer", "solver", "planner", "student", "unified", "cumulative")
+PIPELINE_FIELDS = {"students": list, "wording": dict, "max_questions": int}  # and several (see `socratic.pipeline`)
 
 
 def chat_template(template: Template, before: str = "", after: str = "") -> str:
@@ -74,7 +76,6 @@ def save(student: Student, folder: str | os.PathLike) -> None:
         (folder / INFO).unlink(missing_ok=True)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        write_lines([_card(student)], folder / "README.md")
         info = {
             **student.info,
             **student.template.to_dict(),
@@ -82,11 +83,17 @@ def save(student: Student, folder: str | os.PathLike) -> None:
             "silent": student.silent,
             "max_new_tokens": student.max_new_tokens,
         }
-        write_lines([json.dumps(_plain(info), indent=2, ensure_ascii=False)], folder / INFO)
+        write_info(folder, info, _card(student))
     except OSError as error:
         raise TacitError(f"cannot write checkpoint {folder}: {error.strerror or error}") from None
     finally:
         model.config.use_cache = cached  # Trainer turns it off while it trains
+
+
+def write_info(folder: Path, info: dict[str, Any], card: str) -> None:
+    """Writes the model card, then `tacit.json`. Raises `TacitError` where the folder cannot be written."""
+    write_lines([card], folder / "README.md")
+    write_lines([json.dumps(_plain(info), indent=2, ensure_ascii=False)], folder / INFO)
 
 
 def _plain(value: Any) -> Any:
@@ -150,15 +157,23 @@ def load_info(folder: str | os.PathLike) -> dict[str, Any]:
         raise TacitError(f"{path / INFO}: not JSON ({error})") from None
     if isinstance(info, dict):
         info.setdefault("opening", Template.opening)  # which older folders leave out
-    for key, kind in FIELDS.items():
+    fields = PIPELINE_FIELDS if isinstance(info, dict) and "students" in info else FIELDS
+    for key, kind in fields.items():
         if not isinstance(info, dict) or not isinstance(info.get(key), kind):
             raise TacitError(f"{path / INFO}: {key!r} is missing or no {kind.__name__}")
     return info
 
 
 def load(folder: str | os.PathLike) -> Student:
-    """The student in a checkpoint folder. Raises `TacitError` where the folder is no checkpoint of tacit's."""
+    """The student in a checkpoint folder.
+
+    Raises:
+        TacitError: The folder is no checkpoint of tacit's, or holds several students.
+    """
     info = load_info(folder)
+    if "students" in info:
+        inside = ", ".join(str(Path(folder) / str(role)) for role in info["students"])
+        raise TacitError(f"{folder} holds several students, which only work together here; one of them is {inside}")
     template = Template(**{name: info[name] for name in WRITING})
     task = get_task(info.get("task", CUSTOM.name))
     model, tokenizer = load_model(str(folder))
@@ -180,7 +195,7 @@ def _card(student: Student) -> str:
     """The model card: what it is, how to run it without tacit, what it can and cannot do."""
     info, task = student.info, student.task
     example = task.example or "your question"
-    question = task.read_question(example)
+    question = info.get("reads") or task.read_question(example)  # a role of Socratic CoT reads more than the question
     prompt = json.dumps(student.template.write_prompt(question), ensure_ascii=False)
     result = info.get("evaluation")
     measured = (
@@ -198,7 +213,11 @@ def _card(student: Student) -> str:
             if info.get("method") == "no_cot"
             else "It answers at once: its reasoning was internalized and cannot be read."
         )
-    papers = {"stepwise": "Stepwise Internalization, arXiv:2405.14838", "cot": "Fine-tune-CoT, arXiv:2212.10071"}
+    papers = {
+        "stepwise": "Stepwise Internalization, arXiv:2405.14838",
+        "cot": "Fine-tune-CoT, arXiv:2212.10071",
+        **dict.fromkeys(SOCRATIC, "Socratic CoT, arXiv:2212.00193"),
+    }
     method = info.get("method", "custom")
     paper = f"\nMethod: {papers[method]}.\n" if method in papers else ""
     kind, tag, code = "causal", "pipeline_tag: text-generation\n", CAUSAL

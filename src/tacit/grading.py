@@ -198,6 +198,24 @@ def _read_words(words: Iterable[str]) -> int:
     return total + part
 
 
+JOINED_DIGITS = re.compile(r"(?<=[0-9]) (?=[0-9])")
+
+
+@dataclass(frozen=True)
+class SpacedNumber(Number):
+    """A number whose digits may be set apart, as a tokenizer of words needs them: `1 4` is 14."""
+
+    name: str = "number, its digits spaced"
+
+    def extract(self, text: str, grader: str = "flexible", marked: bool = True) -> str:
+        """As of any format, with the digits put together."""
+        return super().extract(JOINED_DIGITS.sub("", text), grader, marked)
+
+    def same(self, answer: str, gold: str, grader: str = "flexible") -> bool:
+        """As of any format, with the digits put together."""
+        return super().same(JOINED_DIGITS.sub("", answer), JOINED_DIGITS.sub("", gold), grader)
+
+
 # --- letters of choices ----------------------------------------------------------------------------------------------
 
 
@@ -321,6 +339,7 @@ def _letters_of(text: str) -> str:
 TEXT = AnswerFormat("text")
 NUMBER = Number()
 NUMBER_AS_TEXT = Number(as_text=True)
+SPACED_NUMBER = SpacedNumber()
 YES_NO = YesNo()
 WORD = Word()
 

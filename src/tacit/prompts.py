@@ -4,13 +4,15 @@
     zero-shot-cot  two stages (arXiv 2205.11916): "Let's think step by step.", then a trigger that asks for the answer
     few-shot-cot   worked examples before the question (arXiv 2201.11903); the reply ends in "The answer is"
     plain          the question alone, to a model that was taught the task; the reply is `chain #### answer`
+    socratic       sub-questions with their answers (arXiv 2212.00193), of a solution or of facts if these are given
 
 Each has a text for completion models and messages for chat models. A reasoning model returns its thinking apart from
 what it says: then the thinking is the rationale and what it says is the completion, and where it says something no
 second stage is needed.
 
 Usage: `prompt = get_prompt("zero-shot-cot")`; ask `prompt.text(question)`; if `prompt.is_open(reply)`, ask
-`prompt.text(question, reply)` too; then `rationale, completion, marked = prompt.read(reply, second_reply)`.
+`prompt.text(question, reply)` too; then `rationale, completion, marked = prompt.read(reply, second_reply)`, and
+`steps, rule = prompt.steps(rationale)`.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tacit.errors import TacitError, unknown_name
+from tacit.formats import split_dialogue, split_steps
 from tacit.grading import MARKER, AnswerFormat
 from tacit.tasks import CUSTOM, Task, get_task
-from tacit.trace import parse_json
+from tacit.trace import Step, Trace, parse_json
 
-PROMPTS = ("zero-shot", "zero-shot-cot", "few-shot-cot", "plain")
+PROMPTS = ("zero-shot", "zero-shot-cot", "few-shot-cot", "plain", "socratic")
 TRIGGERS = ("generic", "format")
 THINK = "Let's think step by step."
+GIVEN = ("solution", "facts")
 CONCLUSION = re.compile(r"(?:\b(?:so|thus|hence|therefore|and),?\s+)?\bthe answer is\b", re.IGNORECASE)
 
 
@@ -71,6 +75,10 @@ class Prompt:
         """How many requests a question takes at most."""
         return 2 if self.trigger else 1
 
+    def pose(self, trace: Trace) -> str:
+        """The question of a trace, as `text` and `messages` take it."""
+        return trace.question
+
     def text(self, question: str, rationale: str | None = None) -> str:
         """What a completion model reads: of the first stage, or of the second, given the first one's reply."""
         first = f"{self.before}{question}{self.after}"
@@ -110,9 +118,117 @@ class Prompt:
             return Reading(thinking or first, first, False)
         return Reading(thinking or first[: ends[-1].start()], first[ends[-1].end() :], True)
 
+    def steps(self, rationale: str) -> tuple[tuple[Step, ...], str]:
+        """The steps of a rationale, and the name of the rule that found them."""
+        texts, rule = split_steps(rationale)
+        return tuple(map(Step, texts)), rule
+
     def shows(self, question: str) -> bool:
         """Whether the question is one of the worked examples; a test set leaves such out."""
         return " ".join(question.split()) in " ".join(self.before.split())
+
+
+@dataclass(frozen=True)
+class SocraticPrompt(Prompt):
+    """Asks for sub-questions with their answers; the rationale is the reply as it was written.
+
+    Args:
+        given (`str`): What the teacher is told beside the question: "solution", the steps of its trace; "facts", the
+            list in `source["facts"]`; or nothing.
+    """
+
+    given: str = ""
+
+    def pose(self, trace: Trace) -> str:
+        """The question, with what is given. Raises `TacitError` where the trace lacks that."""
+        if not self.given:
+            return trace.question
+        known = (trace.source or {}).get("facts") if self.given == "facts" else [step.text for step in trace.steps]
+        known = [str(line) for line in known if str(line).strip()] if isinstance(known, list) else []
+        if not known:
+            missing = "facts in 'source'" if self.given == "facts" else "steps"
+            raise TacitError(
+                f"question {trace.id} ({trace.question[:60]!r}) has no {missing}: no {self.given} can be given"
+            )
+        return _give(trace.question, self.given, "\n".join(known))
+
+    def read(self, first: str, second: str | None = None, thinking: str = "") -> Reading:
+        """As of any prompt; where there are sub-questions, the thinking before them is no part of the rationale."""
+        for stop in self.stop:
+            first = first.partition(stop)[0]
+        steps, conclusion = split_dialogue(first)
+        if not steps:
+            return super().read(first, second, thinking)
+        result = conclusion or steps[-1].answer
+        return Reading(first, result or steps[-1].text, bool(result))
+
+    def steps(self, rationale: str) -> tuple[tuple[Step, ...], str]:
+        """The sub-questions with their answers; as of any prompt where there are none."""
+        steps, _ = split_dialogue(rationale)
+        return (tuple(steps), "sub-questions") if steps else super().steps(rationale)
+
+
+# Worked examples of our own: problem, what is known of it, and the dialogue.
+DIALOGUES = (
+    (
+        "A farmer fills 6 crates with 15 melons each. He keeps 12 melons and sells the others at 2 dollars each. How "
+        "much money does he make?",
+        "The crates hold 6 * 15 = <<6*15=90>>90 melons.\n"
+        "He sells 90 - 12 = <<90-12=78>>78 melons.\n"
+        "He makes 78 * 2 = <<78*2=156>>156 dollars.",
+        "Q1: How many melons do the crates hold?\nA1: The crates hold 6 * 15 = <<6*15=90>>90 melons. #### 90\n"
+        "Q2: How many melons does he sell?\nA2: He sells 90 - 12 = <<90-12=78>>78 melons. #### 78\n"
+        "Q3: How much money does he make?\nA3: He makes 78 * 2 = <<78*2=156>>156 dollars. #### 156\n"
+        "The answer is 156.",
+    ),
+    (
+        "Nora reads 18 pages on Monday and half as many on Tuesday. Her book has 60 pages. How many has she left?",
+        "On Tuesday she reads 18 / 2 = <<18/2=9>>9 pages.\n"
+        "So she has read 18 + 9 = <<18+9=27>>27 pages.\n"
+        "She has 60 - 27 = <<60-27=33>>33 pages left.",
+        "Q1: How many pages does Nora read on Tuesday?\nA1: On Tuesday she reads 18 / 2 = <<18/2=9>>9 pages. #### 9\n"
+        "Q2: How many pages has she read in all?\nA2: So she has read 18 + 9 = <<18+9=27>>27 pages. #### 27\n"
+        "Q3: How many pages has she left?\nA3: She has 60 - 27 = <<60-27=33>>33 pages left. #### 33\n"
+        "The answer is 33.",
+    ),
+    (
+        "Could a blue whale be parked inside a city bus?",
+        "A blue whale is about 25 metres long.\nA city bus is about 12 metres long.",
+        "Q1: How long is a blue whale?\nA1: A blue whale is about 25 metres long. #### 25 metres\n"
+        "Q2: How long is a city bus?\nA2: A city bus is about 12 metres long. #### 12 metres\n"
+        "Q3: Is #1 at most #2?\nA3: 25 metres is more than 12 metres, so the whale does not fit. #### no\n"
+        "The answer is no.",
+    ),
+)
+DIALOGUE = (
+    "Break each problem into smaller questions and answer them in turn. Write a sub-question behind Q1:, Q2: and so "
+    "on, and below it, behind A1:, A2: and so on, one short step with its calculation, then #### and its result. A "
+    "sub-question asks for one thing that the problem does not state. It names no result of an earlier one: #1 stands "
+    'for the answer to Q1. The last sub-question asks what the problem asks. End with "The answer is" and the answer.'
+)
+FOLLOW = {
+    "": "",
+    "solution": " Follow the solution that is given: ask one sub-question for each of its steps.",
+    "facts": " Use the facts that are given.",
+}
+
+
+def _give(problem: str, given: str, known: str) -> str:
+    return f"{problem}\n{given.capitalize()}:\n{known}"
+
+
+def _socratic(given: str, examples: str) -> SocraticPrompt:
+    if given and given not in GIVEN:
+        raise unknown_name("given", given, GIVEN)
+    shown = [
+        f"Problem: {_give(problem, given, known) if given else problem}\nSub-questions and answers:\n{dialogue}"
+        for problem, known, dialogue in (DIALOGUES[2:] if given == "facts" else DIALOGUES)
+    ]
+    before = "\n\n".join((DIALOGUE + FOLLOW[given], *([examples.strip()] if examples.strip() else shown), "Problem: "))
+    stop = "\n\nProblem:"
+    return SocraticPrompt(
+        "socratic", before, "\nSub-questions and answers:", marker=CONCLUSION, stop=(stop,), given=given
+    )
 
 
 def get_prompt(
@@ -121,6 +237,7 @@ def get_prompt(
     trigger: str = "generic",
     examples: str = "",
     encoder_decoder: bool = False,
+    given: str = "",
 ) -> Prompt:
     """The prompt of that name, in the wording of Fine-tune-CoT (arXiv 2212.10071).
 
@@ -129,8 +246,9 @@ def get_prompt(
         format (`AnswerFormat`): Of the task's answers; only the trigger "format" reads it.
         trigger (`str`): "generic" asks for every answer in the same words, as Fine-tune-CoT does; "format" names the
             answer's format, as Zero-shot-CoT does (arXiv 2205.11916).
-        examples (`str`): Worked examples, for few-shot-cot (see `read_examples`).
+        examples (`str`): Worked examples, for few-shot-cot (see `read_examples`); for socratic, instead of our own.
         encoder_decoder (`bool`): zero-shot in the words that T5 models know.
+        given (`str`): What socratic tells beside the question: "solution", "facts" or nothing.
 
     Raises:
         TacitError: An unknown name, or no examples where they are needed.
@@ -150,6 +268,8 @@ def get_prompt(
         return Prompt(name, f"{examples.strip()}\nQ: ", "\nA:", marker=CONCLUSION, stop=("Q:",))
     if name == "plain":
         return Prompt(name, marker=re.compile(re.escape(MARKER)))
+    if name == "socratic":
+        return _socratic(given, examples)
     raise unknown_name("prompt", name, PROMPTS)
 
 

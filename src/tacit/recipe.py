@@ -10,6 +10,8 @@
       cot: {from: stepwise}
       no_cot: {}
       random: {}                                      # baselines without training
+      socratic: {guidance: steps, solver: {max_steps: 9000}}   # a decomposer and a solver, trained on sub-questions
+      oracle: {}                                      # the same solver, asked the gold sub-questions
     seeds: [0]
     vary: {train.weight_decay: [0.0, 0.1]}            # each value makes cells of its own
     # or, with labels, several settings at once: {methods.stepwise: {full: {}, no smoothing: {removal_smoothing: inf}}}
@@ -24,7 +26,7 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
@@ -36,6 +38,9 @@ from tacit.errors import TacitError, unknown_name
 from tacit.evaluation.prompting import BASELINES, Prompting
 from tacit.formats import FORMATS, read
 from tacit.grading import GRADERS
+from tacit.rendering import TEMPLATES, Template
+from tacit.socratic.pipeline import MAX_QUESTIONS, STUDENTS
+from tacit.socratic.rows import Wording
 from tacit.tasks import TASKS, Task, get_task
 from tacit.trace import Trace
 from tacit.training.config import StepwiseInternalizationConfig
@@ -44,7 +49,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "no_cot": {"schedule": "remove_all"},
     "cot": {"schedule": "keep_all"},
     "stepwise": {"schedule": "linear"},
+    "unified": {"schedule": "keep_all"},
+    "cumulative": {"schedule": "keep_all"},
+    "socratic": {"schedule": "keep_all"},
 }
+OTHERWISE = ("oracle", "teacher_questions", "gold_plan", "calculator")  # other ways to ask what `socratic` trained
 OWN_KEYS = ("from", "data")  # of a trained method, beside its training settings
 RESERVED = {"output_dir": "-o", "seed": "seeds", "data_seed": "seeds"}
 
@@ -100,6 +109,29 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Socratic:
+    """How `socratic` decomposes and solves; its training settings stand beside, those of one student below its name.
+
+    Args:
+        guidance, history (`str`): As `tacit.socratic.rows.Wording` has them. What guides the decomposer is gold in
+            training, and the planner's afterwards.
+        shared (`bool`): One student has all roles.
+        max_questions (`int`): Asked of a problem at most.
+    """
+
+    guidance: str = "none"
+    history: str = "steps"
+    shared: bool = False
+    max_questions: int = MAX_QUESTIONS
+
+    @property
+    def students(self) -> dict[str, tuple[str, ...]]:
+        """The students by folder, each with its roles."""
+        roles = ("decomposer", "solver", *(("planner",) if self.guidance != "none" else ()))
+        return {"student": roles} if self.shared else {role: (role,) for role in roles}
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One experiment. `document` is the YAML it was made from, with all overrides: what the run folder keeps.
 
@@ -131,6 +163,8 @@ class Recipe:
     def _made_of(self, method: str) -> list[Any]:
         """Everything besides the seed that makes a method's result what it is."""
         own = self.methods[method]
+        if method in OTHERWISE:
+            return [own, *self._made_of("socratic")]
         if "from" in own:
             return self._made_of(own["from"])
         whole = method in METHODS and "data" not in own
@@ -141,12 +175,55 @@ class Recipe:
             parts.append(self.model)
         return parts
 
-    def settings(self, method: str, seed: int, folder: Path) -> StepwiseInternalizationConfig:
-        """The training settings of one method and seed. Raises `TacitError` where they do not fit together."""
+    def students(self, method: str) -> dict[str, tuple[str, ...]]:
+        """The students that a method trains, by folder within its own, each with its roles in Socratic CoT.
+
+        Of any method but `socratic` it is one, in the method's folder itself.
+        """
+        if method == "socratic":
+            return self.socratic.students
+        return {"": (method,) if method in ("unified", "cumulative") else ()}
+
+    @property
+    def socratic(self) -> Socratic:
+        """What the method `socratic` says of itself."""
+        own = self.methods.get("socratic", {})
+        return Socratic(**{key: own[key] for key in _names(Socratic) if key in own})
+
+    @property
+    def wording(self) -> Wording:
+        """How the rows of Socratic CoT are written."""
+        marker = self.train.get("marker") or TEMPLATES.get(self.train.get("template", ""), Template()).marker
+        return Wording(self.socratic.guidance, self.socratic.history, marker)
+
+    def rows(self, roles: Sequence[str], traces: list[Trace]) -> list[Trace]:
+        """What a student with these roles is trained on; without any, the traces themselves.
+
+        Raises:
+            TacitError: A trace has no sub-questions.
+        """
+        wording = self.wording
+        rows = [row for trace in traces for role in roles for row in wording.rows(role, trace)]
+        return rows if roles else traces
+
+    def settings(self, method: str, seed: int, folder: Path, student: str = "") -> StepwiseInternalizationConfig:
+        """The training settings of one method, seed and student.
+
+        Raises:
+            TacitError: They do not fit together.
+        """
         own = {key: value for key, value in self.methods[method].items() if key not in OWN_KEYS}
+        if method == "socratic":
+            for key in (*_names(Socratic), *STUDENTS):
+                part = own.pop(key, None)
+                if key == student:
+                    own |= part or {}
         values = {**METHODS[method], **self.train, **own, "seed": seed, "output_dir": str(folder)}
         if method != "stepwise":
-            values["schedule"] = METHODS[method]["schedule"]
+            internalizes = method == "unified" or student == "solver"
+            values["schedule"] = own["schedule"] if internalizes and "schedule" in own else METHODS[method]["schedule"]
+        if student == "planner":  # a plan is an answer without a chain
+            values["schedule"] = "remove_all"
         if any(other.get("from") == method for other in self.methods.values()):
             values["keep_stages"] = sorted({0, *values.get("keep_stages", [])})
         try:
@@ -508,12 +585,16 @@ def _describe(hint: Any) -> str:
 def _methods(given: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     methods: dict[str, dict[str, Any]] = {}
     for name, own in given.items():
-        if name not in METHODS and name not in BASELINES:
-            raise unknown_name("method", str(name), [*METHODS, *BASELINES])
+        if name not in (*METHODS, *BASELINES, *OTHERWISE):
+            raise unknown_name("method", str(name), [*METHODS, *OTHERWISE, *BASELINES])
         own = own or {}
         if not isinstance(own, dict):
             raise TacitError(f"recipe key methods.{name} must be a mapping of settings, got {own!r}")
-        if name in METHODS:
+        if name == "socratic":
+            methods[name] = _socratic(own)
+        elif name in OTHERWISE:
+            methods[name] = _otherwise(name, own, given)
+        elif name in METHODS:
             methods[name] = _trained(name, own, given)
         else:
             methods[name] = _baseline(name, own, model)
@@ -532,6 +613,54 @@ def _trained(name: str, own: Mapping[str, Any], methods: Mapping[str, Any]) -> d
         raise TacitError(f"recipe key methods.{name}.data must be a file of training traces, got {own['data']!r}")
     settings = _check_train(f"methods.{name}", {key: value for key, value in own.items() if key not in OWN_KEYS})
     return {**{key: own[key] for key in OWN_KEYS if key in own}, **settings}
+
+
+def _socratic(own: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the method `socratic`: its own, those of all its students, and those of one."""
+    socratic = _section(Socratic, "methods.socratic", {key: own[key] for key in _names(Socratic) if key in own})
+    _whole("methods.socratic.max_questions", socratic.max_questions, 1)
+    Wording(socratic.guidance, socratic.history)
+    settings = {key: value for key, value in own.items() if key not in (*_names(Socratic), *STUDENTS, "data")}
+    _check_train("methods.socratic", settings)
+    for name in STUDENTS:
+        if name not in own:
+            continue
+        if name not in socratic.students:
+            raise TacitError(
+                f"recipe key methods.socratic.{name}: with these settings its students are "
+                f"{', '.join(socratic.students)} (guidance adds a planner; shared: true makes one student of all)"
+            )
+        if not isinstance(own[name], dict):
+            raise TacitError(f"recipe key methods.socratic.{name} must be a mapping of settings, got {own[name]!r}")
+        _check_train(f"methods.socratic.{name}", own[name])
+        if name != "solver" and "schedule" in own[name]:
+            raise TacitError(
+                f"recipe key methods.socratic.{name}.schedule: of the students, the solver has steps to remove"
+            )
+    schedule = own.get("solver", {}).get("schedule", settings.get("schedule", "keep_all"))
+    if schedule != "keep_all" and (socratic.shared or socratic.history != "answers"):
+        raise TacitError(
+            "a solver whose steps are removed has only answers to read of earlier turns, and is a student of its own: "
+            "methods.socratic with a schedule takes history: answers, and not shared: true"
+        )
+    return dict(own)
+
+
+def _otherwise(name: str, own: Mapping[str, Any], methods: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of another way to ask what `socratic` trained."""
+    if "socratic" not in methods:
+        raise TacitError(f"method {name} asks what the method socratic trained: the recipe needs both")
+    if name == "gold_plan" and (methods["socratic"] or {}).get("guidance", "none") == "none":
+        raise TacitError("method gold_plan guides the decomposer: it goes with methods.socratic.guidance")
+    wanted = ["questions"] if name == "teacher_questions" else []
+    if sorted(own) != wanted or not all(isinstance(own[key], str) for key in wanted):
+        takes = "a file of traces with sub-questions (questions: FILE)" if wanted else "no settings"
+        raise TacitError(f"method {name} takes {takes}, got {own!r}")
+    return dict(own)
+
+
+def _names(kind: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind)]
 
 
 def _baseline(name: str, own: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:

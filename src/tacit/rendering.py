@@ -70,9 +70,9 @@ class Template:
     def write_target(self, trace: Trace) -> tuple[str, list[int]]:
         """What is to be written, and where in it each segment begins (the answer's is last)."""
         text, starts = "", []
-        for step in trace.steps:
+        for written in filter(None, (step.text.strip() for step in trace.steps)):
             starts.append(len(text))
-            text += (self.separator if text else "") + step.text.strip()
+            text += (self.separator if text else "") + written
         starts.append(len(text))
         return text + (" " if text else "") + f"{self.marker} {trace.label.strip()}".lstrip(), starts
 
@@ -241,6 +241,10 @@ CHUNK = 20_000
 WHITE_SPACE = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
 
 
+class Unrepresentable(TacitError):
+    """A text holds characters that the tokenizer cannot represent."""
+
+
 def render(
     traces: Iterable[Trace],
     tokenizer: PreTrainedTokenizerBase,
@@ -257,9 +261,10 @@ def render(
             tokenized apart, the prompt with all special tokens that the tokenizer writes.
 
     Raises:
-        TacitError: No traces; a tokenizer without character offsets or end of sequence; a trace without an answer; a
-            character that the tokenizer cannot represent; the text of a special token inside a trace; a token across
-            two segments; a prompt that is tokenized differently on its own. The text names the trace.
+        Unrepresentable: A trace holds a character that the tokenizer cannot represent.
+        TacitError: No traces; a tokenizer without character offsets or end of sequence; a trace without an answer; the
+            text of a special token inside a trace; a token across two segments; a prompt that is tokenized differently
+            on its own. The text names the trace.
     """
     template = template or Template()
     traces = list(traces)
@@ -273,6 +278,16 @@ def render(
     write = _render_apart if encoder_decoder else _render
     chunks = [write(traces[at : at + CHUNK], tokenizer, template) for at in range(0, len(traces), CHUNK)]
     return Renderings(*map(np.concatenate, zip(*chunks, strict=True)), encoder_decoder=encoder_decoder)
+
+
+def representable(traces: Sequence[Trace], tokenizer: PreTrainedTokenizerBase, template: Template) -> np.ndarray:
+    """Which traces hold only characters that the tokenizer can represent, of shape (N,), bool."""
+    fine = np.ones(len(traces), dtype=bool)
+    for at in range(0, len(traces), CHUNK):
+        texts = [template.write(trace)[0] for trace in traces[at : at + CHUNK]]
+        _, _, text_of = _Tokens(texts, tokenizer, str).missing()
+        fine[at + text_of] = False
+    return fine
 
 
 def encode_prompt(
@@ -334,6 +349,25 @@ class _Tokens:
             at = int(np.argmax(bad))
             raise TacitError(f"{self.name(int(text_of[at]))}: {problem(at)}")
 
+    def missing(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the tokenizer cannot represent: unknown tokens, and characters that its normalisation dropped.
+
+        Returns:
+            Where each begins and ends, in characters of all texts, and which text it is of.
+        """
+        unknown = np.zeros(len(self.ids), dtype=bool)
+        if self.tokenizer.unk_token_id not in (None, self.tokenizer.eos_token_id):
+            unknown = self.ids == self.tokenizer.unk_token_id
+        size = len(self.joined) + 1
+        open_tokens = np.cumsum(np.bincount(self.begin, minlength=size) - np.bincount(self.end, minlength=size))
+        dropped = np.flatnonzero((open_tokens[:-1] == 0) & (np.diff(self.visible) > 0))
+        dropped_of = np.searchsorted(self.base, dropped, side="right") - 1
+        return (
+            np.concatenate([self.begin[unknown], dropped]),
+            np.concatenate([self.end[unknown], dropped + 1]),
+            np.concatenate([self.text_of[unknown], dropped_of]),
+        )
+
     def check(self, questions: Sequence[str] = (), template: Template | None = None) -> None:
         """Refuses characters without a token, and special tokens; those of a prompt's template may be there.
 
@@ -341,11 +375,11 @@ class _Tokens:
             questions: Of each text, where the texts begin with a prompt.
             template (`Template`, *optional*): Of the prompts.
         """
-        tokenizer = self.tokenizer
-        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id:
-            unknown = self.ids == tokenizer.unk_token_id
-            self.refuse(unknown, self.text_of, lambda at: f"the tokenizer cannot represent {self.show(at)}")
-        inside = np.isin(self.ids, special_ids(tokenizer))
+        begin, end, text_of = self.missing()
+        if len(begin):
+            lacking = self.joined[begin[0] : end[0]]
+            raise Unrepresentable(f"{self.name(int(text_of[0]))}: the tokenizer cannot represent {lacking!r}")
+        inside = np.isin(self.ids, special_ids(self.tokenizer))
         if template is not None and inside.any():
             before, after = map(len, template.prompt.split("{question}"))
             question = self.base[:-1] + before
@@ -356,15 +390,6 @@ class _Tokens:
             begin, end = self.visible[self.begin], self.visible[self.end]
             inside &= (end > first) & ((begin < last) | (end > closing))
         self.refuse(inside, self.text_of, lambda at: f"the text holds the special token {self.show(at)}")
-        # Characters between two tokens that are not white space were dropped by the tokenizer's normalisation.
-        reached = np.concatenate([[0], self.end])
-        following = np.concatenate([self.begin, [len(self.joined)]])
-        lost = self.visible[np.maximum(following, reached)] > self.visible[reached]
-        self.refuse(
-            lost,
-            np.append(self.text_of, len(self.counts) - 1),
-            lambda at: f"the tokenizer cannot represent {self.joined[reached[at] : following[at]].strip()!r}",
-        )
 
     def segments(self, written: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Which token opens each segment.

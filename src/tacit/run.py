@@ -39,18 +39,24 @@ from tacit.environment import environment
 from tacit.errors import TacitError
 from tacit.evaluation.evaluate import Prediction, evaluate, measure_speed, render_problems, summarise
 from tacit.evaluation.prompting import BASELINES, PROMPT_OF, Baseline, Prompting, guess
-from tacit.recipe import METHODS, Recipe, load_recipe, parse_recipe
+from tacit.evaluation.socratic import evaluate_dialogues
+from tacit.formats import read
+from tacit.recipe import METHODS, OTHERWISE, Recipe, load_recipe, parse_recipe
 from tacit.report import write_report
 from tacit.report.reading import cell_name, value_of
+from tacit.socratic.pipeline import SocraticPipeline, load
+from tacit.socratic.rows import guide, is_socratic, questions_of
 from tacit.student import Student
 from tacit.trace import Trace, dump_json, iter_text, read_records, write_lines
 from tacit.training.data import render_training
 from tacit.training.progress import METRICS
+from tacit.training.restarts import Interrupted
 from tacit.training.resume import GOOD
-from tacit.training.trainer import Interrupted, StepwiseInternalizationTrainer
+from tacit.training.trainer import StepwiseInternalizationTrainer
 
 Listener = Callable[[str, dict[str, Any]], None]
 PREDICTIONS = "predictions.jsonl"
+EVALUATION = "evaluation.json"  # of a cell without a checkpoint that could hold it
 
 
 class Run:
@@ -97,9 +103,9 @@ class Run:
         path = self.cell(method, seed, value) / PREDICTIONS
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
-    def student(self, method: str, seed: int | None = None, value: Any = None) -> Student:
-        """The trained student of a method."""
-        return checkpoint.load(self.cell(method, seed, value))
+    def student(self, method: str, seed: int | None = None, value: Any = None) -> Student | SocraticPipeline:
+        """The trained student of a method; of `socratic` all of them, as a pipeline."""
+        return load(self.cell(method, seed, value))
 
 
 def _row_name(row: dict[str, Any]) -> str:
@@ -134,6 +140,8 @@ class Cell:
     @property
     def finished(self) -> bool:
         """Whether training and evaluation are on disk."""
+        if self.method in OTHERWISE:
+            return (self.folder / EVALUATION).is_file()
         trained = not self.trains or checkpoint.is_checkpoint(self.folder)
         return trained and (self.folder / PREDICTIONS).is_file()
 
@@ -149,7 +157,7 @@ def cells(recipe: Recipe, folder: Path) -> list[Cell]:
     made = []
     for seed in recipe.seeds:
         for method in recipe.methods:
-            if method in METHODS or seed == recipe.seeds[0]:
+            if method not in BASELINES or seed == recipe.seeds[0]:
                 for value in recipe.values(method):
                     varied = {} if value is None else {str(recipe.varied): value}
                     name = cell_name(method, seed if several else None, varied)
@@ -190,24 +198,25 @@ def carry_out(
     if goes_on:
         for cell in planned:
             if cell.finished:  # perhaps killed while it cleaned up
-                _clean_up(cell)
+                _clean_up(cell.folder)
         last = (folder / name for name in ("summary.json", "report.html"))
         if all(cell.finished for cell in planned) and all(path.is_file() for path in last):
             return Run(folder)
     _begin(recipe, folder, goes_on, overwrite)
     todo = [cell for cell in planned if not cell.finished]
     for cell in todo:
-        if not cell.trains:
+        if cell.method in BASELINES:
             _answer_untrained(recipe, cell, tell)
-    todo = [cell for cell in todo if cell.trains]
-    trained = [cell for cell in todo if "from" not in recipe.methods[cell.method]]
+    trained = [cell for cell in todo if cell.trains and "from" not in recipe.methods[cell.method]]
     if recipe.jobs > 1 and len(trained) > 1:
         _train_side_by_side(recipe, trained, tell)
     else:
         for cell in trained:
             train_cell(recipe, cell, tell)
     for cell in todo:
-        if cell not in trained:
+        if cell.method in OTHERWISE:
+            _ask_otherwise(recipe, cell, folder, tell)
+        elif cell.trains and cell not in trained:
             _take_stage(recipe, cell, folder, tell)
     summary = _summarise(recipe, folder, tell)
     write_lines([json.dumps(summary, indent=2, ensure_ascii=False)], folder / "summary.json")
@@ -216,7 +225,7 @@ def carry_out(
 
 
 OWN_FILES = ("recipe.yaml", "environment.json", "summary.json", "report.html")
-OWN_FOLDERS = re.compile(rf"({'|'.join([*METHODS, *BASELINES])})(-seed[0-9]+)?")
+OWN_FOLDERS = re.compile(rf"({'|'.join([*METHODS, *OTHERWISE, *BASELINES])})(-seed[0-9]+)?")
 
 
 def _check_folder(recipe: Recipe, folder: Path, resume: bool, overwrite: bool) -> bool:
@@ -262,7 +271,8 @@ def _rehearse(recipe: Recipe, folder: Path) -> None:
     planned = cells(recipe, folder)
     for cell in planned:
         if cell.trains:
-            recipe.at(cell.value).settings(cell.method, cell.seed, cell.folder)
+            for name in recipe.at(cell.value).students(cell.method):
+                recipe.at(cell.value).settings(cell.method, cell.seed, cell.folder / name, name)
     for variant in recipe.variants.values() or (recipe,):
         train, validation, test = variant.traces()
         trained = [method for method, own in variant.methods.items() if method in METHODS and "from" not in own]
@@ -271,8 +281,13 @@ def _rehearse(recipe: Recipe, folder: Path) -> None:
             model, tokenizer = _model(variant, train, [*validation, *test], settings, 0)
             render_problems(Student(model, tokenizer, settings.make_template(tokenizer)), test)
         for method in trained:
-            settings = variant.settings(method, variant.seeds[0], folder)
-            render_training(variant.traces(method)[0][:REHEARSED], tokenizer, model, settings)
+            for name, roles in variant.students(method).items():
+                settings = variant.settings(method, variant.seeds[0], folder, name)
+                rows = variant.rows(roles, variant.traces(method)[0][:REHEARSED])
+                render_training(rows, tokenizer, model, settings)
+        for method in variant.methods:
+            if method in OTHERWISE:
+                _asked_otherwise(variant, method, test)
         for method in variant.methods:
             if method in PROMPT_OF:
                 baseline = _baseline(variant, method)
@@ -323,38 +338,59 @@ def train_cell(recipe: Recipe, cell: Cell, tell: Listener) -> None:
     Raises:
         Interrupted: Stopped by a signal, with a checkpoint.
     """
-    tell(cell.name, {"event": "note", "text": "preparing data"})
     recipe = recipe.at(cell.value)
+    students = {
+        name: _train_student(recipe, cell, name, roles, tell) for name, roles in recipe.students(cell.method).items()
+    }
+    test = recipe.traces()[2]
+    if "" in students:
+        _finish(recipe, cell, students[""], test, tell)
+    else:
+        _finish_pipeline(recipe, cell, students, test, tell)
+    _clean_up(cell.folder)
+
+
+def _train_student(recipe: Recipe, cell: Cell, name: str, roles: tuple[str, ...], tell: Listener) -> Student:
+    """Trains one student of a cell: its only one in the cell's folder, another one in a folder below."""
+    folder = cell.folder / name
+    if name and checkpoint.is_checkpoint(folder):
+        return checkpoint.load(folder)
+    shown = f"{cell.name}/{name}" if name else cell.name
+    tell(shown, {"event": "note", "text": "preparing data"})
     train, validation, test = recipe.traces(cell.method)
-    settings = recipe.settings(cell.method, cell.seed, cell.folder)
+    settings = recipe.settings(cell.method, cell.seed, folder, name)
     model, tokenizer = _model(recipe, train, [*validation, *test], settings, cell.seed)
     student = Student(model, tokenizer, settings.make_template(tokenizer))
     render_problems(student, test)  # errors before hours of training
     trainer = StepwiseInternalizationTrainer(
         model,
         settings,
-        train_dataset=train,
-        eval_dataset=validation or None,
+        train_dataset=recipe.rows(roles, train),
+        eval_dataset=recipe.rows(roles, [trace for trace in validation if not roles or is_socratic(trace)]) or None,
         processing_class=tokenizer,
         task=recipe.task,
-        listener=lambda line: tell(cell.name, line),
+        listener=lambda line: tell(shown, line),
     )
     size = f"{models.parameter_count(model):,} parameters, {len(trainer.rendered):,} traces"
     if trainer.left_out:
-        size += f" ({trainer.left_out:,} longer than max_length left out)"
-    tell(cell.name, {"event": "note", "text": size})
+        size += f" ({', '.join(f'{count:,} {reason}' for reason, count in trainer.left_out.items())} left out)"
+    tell(shown, {"event": "note", "text": size})
     trainer.train(resume_from_checkpoint=True)
     if trainer.removed in settings.keep_stages:
         trainer.keep_stage()
     student = trainer.student()
     student.info |= {"name": recipe.name, "seed": cell.seed, "train_seconds": round(trainer.metrics.seconds, 1)}
-    _finish(recipe, cell, student, test, tell)
-    _clean_up(cell)
+    if roles:
+        student.info |= {"method": name or cell.method, "reads": recipe.rows(roles, train[:1])[-1].question}
+    if name:
+        checkpoint.save(student, folder)
+        _clean_up(folder)
+    return student
 
 
-def _clean_up(cell: Cell) -> None:
+def _clean_up(folder: Path) -> None:
     """Removes what a finished training needs no more."""
-    for leftover in (*cell.folder.glob("checkpoint-*"), cell.folder / GOOD, cell.folder / "training_args.bin"):
+    for leftover in (*folder.glob("checkpoint-*"), folder / GOOD, folder / "training_args.bin"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
@@ -364,10 +400,16 @@ def _model(recipe: Recipe, train: list[Trace], held_out: list[Trace], settings: 
         return models.load(wanted.name, wanted.attn_implementation, wanted.trust_remote_code)
     assert wanted.architecture is not None  # the recipe has one of the two
     known = recipe.all_training_traces(train)
-    if wanted.tokenizer == "words":
-        tokenizer = models.word_tokenizer([settings.make_template().words, *iter_text(known)])
-    elif wanted.tokenizer == "bpe":
-        tokenizer = models.bpe_tokenizer([settings.make_template().words, *iter_text(known)])
+    roles = dict.fromkeys(
+        role for method in recipe.methods for one in recipe.students(method).values() for role in one
+    )
+    written = [(known, [*known, *held_out])]  # what vocabulary and positions are made for: the traces, and all rows
+    for role in roles:
+        rows = recipe.rows([role], known)
+        written.append((rows, [*rows, *recipe.rows([role], [trace for trace in held_out if is_socratic(trace)])]))
+    if wanted.tokenizer in ("words", "bpe"):
+        learn = models.word_tokenizer if wanted.tokenizer == "words" else models.bpe_tokenizer
+        tokenizer = learn([settings.make_template().words, *(text for rows, _ in written for text in iter_text(rows))])
     else:
         tokenizer = models.load_tokenizer(wanted.tokenizer)
     template = settings.make_template(tokenizer)
@@ -377,10 +419,12 @@ def _model(recipe: Recipe, train: list[Trace], held_out: list[Trace], settings: 
             return [len(text.split()) for text in texts]
         return [len(ids) for ids in tokenizer(texts, verbose=False).input_ids]
 
-    # Room for the longest target behind the longest prompt, also where no trace has both.
-    prompts = lengths([template.write_prompt(trace.question) for trace in (*known, *held_out)])
-    wholes = lengths([template.write(trace)[0] for trace in (*known, *held_out)])
-    longest = max(prompts) + max(whole - prompt for prompt, whole in zip(prompts, wholes, strict=True)) + 1
+    longest = 0
+    for _, rows in written:  # room for the longest target behind the longest prompt, also where no trace has both
+        prompts = lengths([template.write_prompt(row.question) for row in rows])
+        wholes = lengths([template.write(row)[0] for row in rows])
+        targets = (whole - prompt for prompt, whole in zip(prompts, wholes, strict=True))
+        longest = max(longest, max(prompts) + max(targets) + 1)
     model = models.from_config(
         wanted.architecture, wanted.config, tokenizer, longest + 8, seed, wanted.attn_implementation
     )
@@ -410,6 +454,64 @@ def _answer_untrained(recipe: Recipe, cell: Cell, tell: Listener) -> None:
     else:
         predictions = _baseline(recipe, cell.method).answer(test, recipe.evaluation.batch_size, grader)
     _tell_done(cell, _write_predictions(cell, predictions), tell)
+
+
+def _finish_pipeline(
+    recipe: Recipe, cell: Cell, students: dict[str, Student], test: list[Trace], tell: Listener
+) -> None:
+    """The same for students that work together."""
+    pipeline = SocraticPipeline.of(students, recipe.wording, recipe.socratic.max_questions, {})
+    costs = [student.info for student in students.values()]
+    pipeline.info |= {"name": recipe.name, "method": cell.method, "seed": cell.seed, "recipe": dict(recipe.document)}
+    pipeline.info |= {
+        key: sum(info[key] for info in costs) for key in ("train_seconds", "train_steps", "train_examples")
+    }
+    tell(cell.name, {"event": "note", "text": f"evaluating on {len(test):,} problems"})
+    pipeline.info["evaluation"] = _evaluate_dialogues(recipe, cell, pipeline, test, {})
+    pipeline.save(cell.folder)
+    _tell_done(cell, pipeline.info["evaluation"], tell)
+
+
+def _evaluate_dialogues(
+    recipe: Recipe, cell: Cell, pipeline: SocraticPipeline, test: list[Trace], given: dict[str, Any]
+) -> dict[str, Any]:
+    """Lets a pipeline answer, with sub-questions or plans of somebody else where `given` has them."""
+    predictions, measures = evaluate_dialogues(
+        pipeline, test, recipe.evaluation.batch_size, recipe.evaluation.grader, **given
+    )
+    return {**_write_predictions(cell, predictions), "dialogues": measures}
+
+
+def _asked_otherwise(recipe: Recipe, method: str, test: list[Trace]) -> dict[str, Any]:
+    """What another way to ask gives to the pipeline.
+
+    Raises:
+        TacitError: There are no sub-questions for a problem.
+    """
+    if method == "gold_plan":
+        return {"plans": [guide(trace, recipe.wording.guidance) for trace in test]}
+    if method == "calculator":
+        return {}
+    others = test if method == "oracle" else read(recipe.methods[method]["questions"], recipe.data.format)
+    return {"asked": questions_of(test, others, recipe.task)}
+
+
+def _ask_otherwise(recipe: Recipe, cell: Cell, folder: Path, tell: Listener) -> None:
+    """Evaluates the pipeline of `socratic` with the same seed, asked in another way."""
+    trained = next(
+        one
+        for one in cells(recipe, folder)
+        if (one.method, one.seed, one.varied) == ("socratic", cell.seed, cell.varied)
+    )
+    recipe = recipe.at(cell.value)
+    test = recipe.traces()[2]
+    tell(cell.name, {"event": "note", "text": f"evaluating on {len(test):,} problems"})
+    pipeline = load(trained.folder)
+    assert isinstance(pipeline, SocraticPipeline)
+    pipeline.calculator = cell.method == "calculator"
+    result = _evaluate_dialogues(recipe, cell, pipeline, test, _asked_otherwise(recipe, cell.method, test))
+    write_lines([json.dumps(result, indent=2)], cell.folder / EVALUATION)
+    _tell_done(cell, result, tell)
 
 
 def _finish(recipe: Recipe, cell: Cell, student: Student, test: list[Trace], tell: Listener) -> None:
@@ -585,8 +687,10 @@ def _summarise(recipe: Recipe, folder: Path, tell: Listener) -> dict[str, Any]:
 
 
 def _untrained_info(cell: Cell) -> dict[str, Any]:
-    lines = read_records(cell.folder / PREDICTIONS)
-    result = summarise([Prediction(**line) for line in lines])
+    if cell.method in OTHERWISE:
+        result = json.loads((cell.folder / EVALUATION).read_text(encoding="utf-8"))
+    else:
+        result = summarise([Prediction(**line) for line in read_records(cell.folder / PREDICTIONS)])
     return {"evaluation": result, "train_seconds": 0.0, "train_steps": 0, "train_examples": 0}
 
 
@@ -608,9 +712,10 @@ def _speeds(recipe: Recipe, trained: list[Cell], tell: Listener) -> dict[str, fl
     speeds: dict[str, float] = {}
     for (_, asked), group in groups.items():
         tell("speed", {"event": "note", "text": f"timing {len(group)} students at batch size {batch_size}"})
-        students = [checkpoint.load(cell.folder) for cell in group]
+        students = [load(cell.folder) for cell in group]
         for student in students:
-            _placed(student.model)
+            for part in student.students.values() if isinstance(student, SocraticPipeline) else [student]:
+                _placed(part.model)
         measured = measure_speed(students, asked, batch_size)
         speeds.update(zip((cell.name for cell in group), measured, strict=True))
     return speeds

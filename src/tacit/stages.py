@@ -365,23 +365,22 @@ class Batcher:
         batch = {"input_ids": ids, "attention_mask": real.long(), "labels": labels}
         return {**batch, "position_ids": original} if self.keep_positions else batch
 
-    def predicting(self, examples: np.ndarray, length: np.ndarray, last: np.ndarray | None = None) -> torch.Tensor:
+    def predicting(self, examples: np.ndarray, length: np.ndarray) -> torch.Tensor:
         """Where a causal model predicts a target, in the batch that `cut` makes of these examples.
 
         From the lengths alone, on the host: asking the labels would wait for the device.
 
         Args:
             examples, length (`np.ndarray` of shape (B,)): As `cut` takes them.
-            last (`np.ndarray` of shape (B,), *optional*): Only so many targets of each, the last ones.
 
         Returns:
             Indices into its flattened (B * longest) positions, int64 of shape (targets,): each is the one before a
             label.
         """
         prompt, kept = self.rendered.prompt_lengths[examples], self.rendered.lengths[examples] - length
-        targets = kept - prompt if last is None else last
+        targets = kept - prompt
         ends = targets.cumsum()
-        first = np.arange(len(examples)) * kept.max() + kept - targets - 1
+        first = np.arange(len(examples)) * kept.max() + prompt - 1
         rows = np.arange(ends[-1]) + np.repeat(first - (ends - targets), targets)
         return torch.from_numpy(rows).to(self.device, non_blocking=True)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from tacit.calculator import Calculator
 from tacit.errors import TacitError
 from tacit.grading import extract_answer
 from tacit.models import is_encoder_decoder, max_positions, pad_id
@@ -57,6 +58,8 @@ class Student:
         max_new_tokens (`int`): Where generation stops at the latest.
         silent (`bool`): Whether it was taught to write no reasoning at all.
         info (`dict`): What `tacit.json` says of it.
+        calculator (`bool`): Whether the value of each `<<48/2=` that it begins is calculated and written for it
+            (`tacit.calculator`); its tokens count like its own.
     """
 
     model: Any
@@ -66,6 +69,7 @@ class Student:
     max_new_tokens: int = 256
     silent: bool = False
     info: dict[str, Any] = field(default_factory=dict)
+    calculator: bool = False
 
     def ask(self, typed: str) -> Reply:
         """A person's question, a person's answer. Raises `TacitError` where task or tokenizer cannot read it."""
@@ -144,12 +148,14 @@ class Student:
             place = slice(len(prompt)) if self.encoder_decoder else slice(width - len(prompt), width)
             ids[row, place], mask[row, place] = prompt, 1
         device = self.model.device
+        begin = 1 if self.encoder_decoder else width
         out = self.model.generate(
             input_ids=torch.from_numpy(ids).to(device),
             attention_mask=torch.from_numpy(mask).to(device),
             generation_config=config,
+            logits_processor=[Calculator(self.tokenizer, begin)] if self.calculator else None,
         )
-        new = out[:, 1 if self.encoder_decoder else width :].cpu().numpy()
+        new = out[:, begin:].cpu().numpy()
         ends = [np.flatnonzero(row == config.eos_token_id) for row in new]
         return [row[: end[0] + 1] if len(end) else row for row, end in zip(new, ends, strict=True)]
 

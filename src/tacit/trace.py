@@ -36,7 +36,7 @@ class Step:
     """One link of the chain of thought.
 
     Args:
-        text (`str`): What the teacher writes and the student learns.
+        text (`str`): What the teacher writes and the student learns; empty where a sub-question was not answered.
         question (`str`, *optional*): The sub-question that this step answers (Socratic CoT).
         answer (`str`, *optional*): The intermediate result.
     """
@@ -163,9 +163,11 @@ def _step(record: Any, index: int) -> Step:
         raise TacitError(f"field 'steps[{index}]': expected an object with 'text', got {_kind(record)}")
     if extra := _extra_fields(record, STEP_FIELDS, where):
         raise TacitError(f"unknown field '{where}{next(iter(extra))}'; a step has: {', '.join(STEP_FIELDS)}")
+    question = _optional(record, "question", where)
+    unanswered = question and _optional(record, "text", where) == ""
     return Step(
-        text=_text(record, "text", where),
-        question=_optional(record, "question", where),
+        text="" if unanswered else _text(record, "text", where),
+        question=question,
         answer=_optional(record, "answer", where),
     )
 

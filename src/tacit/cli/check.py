@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,8 @@ import typer
 from tacit.cli.data import AsJson, From, Source, read_traces
 from tacit.cli.shell import print_json, track, usage, waiting, wrap
 from tacit.errors import TacitError
+from tacit.formats.dialogue import coverage
+from tacit.socratic.rows import refer
 from tacit.tasks import task_of
 from tacit.trace import Trace, iter_text
 
@@ -24,6 +27,8 @@ NOTES = {
     "same_question": "the question of an earlier trace once more",
     "same_problem": "the problem of an earlier trace, asked differently",
     "no_steps": "no steps",
+    "unanswered": "a sub-question that nothing answers, which is left out",
+    "open_reference": "a sub-question with a #k that is no earlier step, and is read as text",
     "answer_not_gold": "another answer than the gold answer",
     "question_not_of_task": "a question that the trace's task cannot read",
 }
@@ -65,6 +70,7 @@ def check(
         "encoder_decoder": reader.encoder_decoder,
         "template": template,
         "steps": _distribution([len(trace.steps) for trace in traces]),
+        "sub_questions": _sub_questions(traces),
         "tokens": _token_counts([part for _, part in rendered]),
         "first": _segments(*rendered[0], traces, reader.tokenizer) if rendered else None,
         "notes": _notes(traces),
@@ -208,6 +214,11 @@ def _segments(
     return {"trace": index + 1, "id": traces[index].id, "segments": segments}
 
 
+def _sub_questions(traces: list[Trace]) -> dict[str, int]:
+    counts = Counter(map(coverage, traces))
+    return {which: counts[which] for which in ("all", "some", "none")}
+
+
 def _notes(traces: list[Trace]) -> dict[str, list[int]]:
     """What is worth knowing and does not stand in the way of training; the traces concerned, counted from 1."""
     notes: dict[str, list[int]] = {note: [] for note in NOTES}
@@ -227,6 +238,10 @@ def _notes(traces: list[Trace]) -> dict[str, list[int]]:
         problems.add((task.name, problem))
         if not trace.steps:
             notes["no_steps"].append(number)
+        if any(step.question and not step.text.strip() for step in trace.steps):
+            notes["unanswered"].append(number)
+        if any(refer(step.question or "", ["x"] * j)[1] for j, step in enumerate(trace.steps)):
+            notes["open_reference"].append(number)
         if trace.gold is not None and not task.grade(trace.answer, trace.gold):
             notes["answer_not_gold"].append(number)
     return notes
@@ -243,6 +258,10 @@ def _show(facts: dict[str, Any]) -> None:
     positions += "; an encoder reads the prompt" * facts["encoder_decoder"]
     print(f"Tokens: {of}, {tokenizer['size']:,} different ones{positions}")
 
+    if facts["sub_questions"]["none"] < facts["traces"]:
+        every = facts["sub_questions"]
+        counts = f"on all steps of {every['all']:,} traces, on some of {every['some']:,}, on none of {every['none']:,}"
+        print(f"Sub-questions: {counts}")
     print(f"\n{'a trace has':20}{'min':>8}{'median':>8}{'p95':>8}{'max':>8}" if facts["steps"] else "")
     names = {"answer": "answer, end"}
     tokens = {f"{names.get(segment, segment)} tokens": counts for segment, counts in facts["tokens"].items()}

@@ -47,6 +47,10 @@ def curate(
     check_arithmetic: Annotated[
         bool, typer.Option("--check-arithmetic", help="Drop traces in which an equation <<a=b>> is wrong.")
     ] = False,
+    sub_questions: Annotated[
+        bool,
+        typer.Option("--sub-questions", help="Drop traces in which a step lacks a sub-question or an answer to it."),
+    ] = False,
     exclude: Annotated[
         list[Path], typer.Option(metavar="FILE", help="Traces of a test set, whose problems are not kept; repeatable.")
     ] = [],  # noqa: B006
@@ -67,6 +71,7 @@ def curate(
             shortest_first=shortest_first,
             max_length=max_length,
             check_arithmetic=check_arithmetic,
+            sub_questions=sub_questions,
             task=task,
             grader=grader,
         )
@@ -110,6 +115,10 @@ def _show(summary: Summary, output: Path, curation: Curation) -> None:
             f"Traces of a question that has any: {min(counts):,} to {max(counts):,}, "
             f"median {median(counts):g}, mean {summary.kept / len(counts):.2f}"
         )
+    if summary.sub_questions["none"] < summary.read:
+        every = summary.sub_questions
+        counts = f"on all steps of {every['all']:,} traces, on some of {every['some']:,}, on none of {every['none']:,}"
+        print(f"sub-questions in all that was read: {counts}")
     if curation.finished and (count := summary.unjudged["finish_reason"]):
         print(f"{count:,} traces do not say whether their text was cut; they passed --finished")
     if curation.check_arithmetic:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from tacit.report.page import duration
+from tacit.report.words import duration
 
 QUIET_SECONDS = 15.0
 
@@ -30,6 +30,7 @@ class RunDisplay:
         self.tasks: dict[str, TaskID] = {}
         self.seen: dict[str, dict[str, Any]] = {}
         self.told: dict[str, float] = {}
+        self.last: dict[str, str] = {}  # of a cell whose steps are done; told with what follows, when it is complete
 
     def __enter__(self) -> "RunDisplay":
         if self.watched:
@@ -52,13 +53,15 @@ class RunDisplay:
             state["loss"] = line["loss"]
         if line["event"] == "eval":
             state["exact_match"] = line["exact_match"]
+        self._show(cell, state)
         if line["event"] in ("restart", "outcome"):
             self._announce(cell, line["text"])
-        self._show(cell, state)
 
     def _say(self, cell: str, text: str) -> None:
         if not self.watched:
-            print(f"{cell}: {text}", file=sys.stderr, flush=True)
+            if cell in self.last:
+                _print(cell, self.last.pop(cell))
+            _print(cell, text)
         elif cell in self.tasks:
             self.bars.update(self.tasks[cell], state=text)
         else:
@@ -88,6 +91,12 @@ class RunDisplay:
             self.bars.update(
                 self.tasks[cell], completed=state["step"], total=state["max_steps"], state="  ".join(parts)
             )
-        elif time.monotonic() - self.told.get(cell, 0.0) >= QUIET_SECONDS or state["step"] == state["max_steps"]:
+        elif state["step"] == state["max_steps"]:
+            self.last[cell] = "  ".join(parts)
+        elif time.monotonic() - self.told.get(cell, 0.0) >= QUIET_SECONDS:
             self.told[cell] = time.monotonic()
-            print(f"{cell}: {'  '.join(parts)}", file=sys.stderr, flush=True)
+            _print(cell, "  ".join(parts))
+
+
+def _print(cell: str, text: str) -> None:
+    print(f"{cell}: {text}", file=sys.stderr, flush=True)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 APIS = ("chat", "completions")
 SHOWN = 5
 QUIET_SECONDS = 15.0
+MAX_TOKENS, SOCRATIC_TOKENS = 128, 512
 KEY = "OPENAI_API_KEY"
 
 
@@ -42,14 +43,21 @@ def generate(
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="NAME is a Hugging Face model to run here.")] = False,
     prompt: Annotated[
-        str, typer.Option(metavar="PROMPT", help=f"One of: {', '.join(PROMPTS)} (the bare question).")
+        str, typer.Option(metavar="PROMPT", help=f"One of: {', '.join(PROMPTS)}. plain is the bare question.")
     ] = "zero-shot-cot",
     trigger: Annotated[
         str, typer.Option(metavar="TRIGGER", help="Asks for the answer: generic, or in words for its format.")
     ] = "generic",
     examples: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Worked examples for few-shot-cot, as text or by task as JSON.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Worked examples, as text or by task as JSON; socratic has its own."),
     ] = None,
+    solution: Annotated[
+        bool, typer.Option("--solution", help="Of socratic: also show the teacher each question's own steps.")
+    ] = False,
+    facts: Annotated[
+        bool, typer.Option("--facts", help="Of socratic: also show the facts in each question's source.")
+    ] = False,
     api: Annotated[
         str | None, typer.Option(metavar="API", help="chat or completions; by default chat, where the model can.")
     ] = None,
@@ -60,7 +68,12 @@ def generate(
     temperature: Annotated[
         float, typer.Option(min=0, metavar="T", help="Of the rationale; the paper takes 0 where D will stay 1.")
     ] = 0.7,
-    max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Of the rationale.")] = 128,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help=f"Of the rationale; by default {MAX_TOKENS}, of socratic {SOCRATIC_TOKENS}."
+        ),
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, metavar="N", help="Requests at a time.")] = 8,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds that a request may take.")] = 120.0,
     price: Annotated[str | None, typer.Option(metavar="IN,OUT", help="Of a million tokens read, and written.")] = None,
@@ -93,8 +106,13 @@ def generate(
     key = os.environ.get(key_env, "")
     if key_env != KEY and not key:
         raise UsageError(f"the environment variable {key_env} is not set")
-    if (examples is not None) != (prompt == "few-shot-cot"):
-        raise UsageError("--prompt few-shot-cot, and no other, takes --examples FILE")
+    if prompt == "few-shot-cot" and examples is None:
+        raise UsageError("--prompt few-shot-cot needs --examples FILE")
+    if prompt not in ("few-shot-cot", "socratic") and examples is not None:
+        raise UsageError("--examples FILE is for --prompt few-shot-cot or socratic")
+    if (solution or facts) and (prompt != "socratic" or (solution and facts)):
+        raise UsageError("--solution or --facts, one of them, is for --prompt socratic")
+    max_tokens = max_tokens or (SOCRATIC_TOKENS if prompt == "socratic" else MAX_TOKENS)
     if output.is_dir():
         raise UsageError(f"{output} is a folder")
     if output.resolve() in (data.resolve(), cache and cache.resolve()):
@@ -139,6 +157,7 @@ def generate(
             prompt=prompt,
             trigger=trigger,
             examples=examples,
+            given="solution" if solution else "facts" if facts else "",
             chat=api == "chat" or (api is None and teacher.chats),
             samples=samples,
             temperature=temperature,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,11 +20,17 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tacit.run import Run
+    from tacit.socratic.pipeline import Dialogue, SocraticPipeline
     from tacit.student import Student
+    from tacit.tasks import Task
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
 Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint folder.", show_default=False)]
+Calculating = Annotated[
+    bool,
+    typer.Option("--calculator", help="Let a calculator write the value of each `<<48/2=` that the model begins."),
+]
 
 
 def run(
@@ -65,8 +72,9 @@ def run(
     print(f"\nReport: {folder / 'report.html'}")
     students = [row for row in done.rows if row["train_steps"]]
     if students:
-        silent = [row for row in students if row["method"] == "stepwise"] or students
-        best = max(silent, key=lambda row: row["accuracy"])
+        from tacit.report.finding import SUBJECTS
+
+        best = max([row for row in students if row["method"] in SUBJECTS] or students, key=lambda row: row["accuracy"])
         which = best["method"], best["seed"], *best.get("varied", {}).values()
         question = done.predictions(*which)[0]["shown_question"]
         print(f"Ask it: {program()} ask {shlex.quote(str(done.cell(*which)))} {shlex.quote(question)}")
@@ -89,9 +97,10 @@ def _print(table: Table) -> None:
 
 
 def _print_rows(done: Run) -> None:
-    from tacit.report.page import display_name, duration
+    from tacit.report.words import display_name, duration
 
-    rows = done.rows
+    methods = list(dict.fromkeys(row["method"] for row in done.rows))
+    rows = sorted(done.rows, key=lambda row: methods.index(row["method"]))
     several = len({row["seed"] for row in rows}) > 1
     varied = list(dict.fromkeys(key for row in rows for key in row.get("varied", {})))
     sizes = f"n = {rows[0]['n']:,}, batch {rows[0]['batch_size']}"
@@ -108,8 +117,8 @@ def _print_rows(done: Run) -> None:
             f"{row['reasoning_tokens']:.1f}",
             f"{row['examples_per_second']:,.0f}" if row["examples_per_second"] else "-",
             f"{row['relative_speed']:.2f}x" if row["relative_speed"] else "-",
-            f"{row['train_steps']:,}",
-            duration(row["train_seconds"]),
+            f"{row['train_steps']:,}" if row["train_steps"] else "-",
+            duration(row["train_seconds"]) if row["train_steps"] else "-",
         )
     _print(table)
     grader = rows[0].get("grader", GRADERS[0])
@@ -129,6 +138,17 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Of the fresh problems.")] = 1,
     grader: Annotated[str, typer.Option(metavar="GRADER", help=f"One of {', '.join(GRADERS)}.")] = GRADERS[0],
     batch_size: Annotated[int, typer.Option(min=1, metavar="B", help="Problems at a time.")] = 256,
+    questions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="gold|FILE",
+            help="Of Socratic CoT: ask the problems' own sub-questions, or those in a file, not the decomposer's.",
+        ),
+    ] = None,
+    gold_plan: Annotated[
+        bool, typer.Option("--gold-plan", help="Of Socratic CoT: guide the decomposer by the problems' own steps.")
+    ] = False,
+    calculator: Calculating = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the predictions, one a line.")
     ] = None,
@@ -153,23 +173,36 @@ def evaluate(
     if output is not None:
         refuse_existing(output, overwrite)
     with waiting("loading"):
-        from tacit.checkpoint import load
         from tacit.evaluation.evaluate import evaluate, measure_speed, summarise
         from tacit.models import hush
+        from tacit.socratic.pipeline import SocraticPipeline, load
 
         hush()
         student = load(checkpoint)
+        student.calculator = calculator
+    pipeline = student if isinstance(student, SocraticPipeline) else None
+    if (questions or gold_plan) and pipeline is None:
+        raise UsageError(f"--questions and --gold-plan go with students of Socratic CoT; {checkpoint} answers alone")
     if data is not None:
         traces = read(data, source)
     else:
         with waiting("making problems"):
             traces = _fresh(student, task or "", size, seed, options)
     with waiting(f"answering {len(traces):,} problems"):
-        predictions = evaluate(student, traces, batch_size, grader)
+        dialogues: dict[str, Any] = {}
+        if pipeline:
+            from tacit.evaluation.socratic import evaluate_dialogues
+
+            given = _given(pipeline, traces, questions, source, gold_plan)
+            predictions, dialogues = evaluate_dialogues(pipeline, traces, batch_size, grader, **given)
+        else:
+            predictions = evaluate(student, traces, batch_size, grader)
         result = summarise(predictions)
-        questions = [trace.question for trace in traces[:512]]
-        result["batch_size"] = min(batch_size, len(questions))
-        result["examples_per_second"] = round(measure_speed([student], questions, result["batch_size"])[0], 1)
+        asked = [trace.question for trace in traces[:512]]
+        result["batch_size"] = min(batch_size, len(asked))
+        result["examples_per_second"] = round(measure_speed([student], asked, result["batch_size"])[0], 1)
+        if dialogues:
+            result["dialogues"] = dialogues
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_lines((dump_json(prediction.to_dict()) for prediction in predictions), output)
@@ -182,11 +215,50 @@ def evaluate(
         f"reasoning tokens  {result['reasoning_tokens']:.2f} per answer, of {result['generated_tokens']:.2f} generated"
     )
     print(f"speed             {result['examples_per_second']:,.0f} answers/s at batch size {result['batch_size']}")
+    if dialogues:
+        _print_measures(dialogues)
     if output is not None:
         print(f"predictions       {output}")
 
 
-def _fresh(student: Student, name: str, size: int, seed: int, given: dict[str, str]) -> list[Trace]:
+def _print_measures(measures: dict[str, Any]) -> None:
+    """Of dialogues: how they compare with the gold ones, and what went wrong."""
+
+    def share(name: str, found: dict[str, Any] | None) -> None:
+        if found:
+            low, high = found["ci95"]
+            print(f"{name:<17} {found['share']:.4f}  (95 % interval {low:.4f} to {high:.4f}, n = {found['n']:,})")
+
+    if measures["gold"]:
+        print(f"sub-questions     {measures['questions']:.2f} a problem, {measures['gold_questions']:.2f} in the data")
+        share("as many", measures["same_count"])
+        share("the very same", measures["same_questions"])
+        print(f"BLEU              {measures['bleu']:.1f}")
+        share("steps right", measures["steps"])
+        share("with gold history", measures.get("gold_history"))
+        places = {place: count for place, count in measures["first_wrong"].items() if place != "nowhere"}
+        if places:
+            print(f"first wrong at    {', '.join(f'{place}: {count:,}' for place, count in places.items())}")
+    for note, count in measures["notes"].items():
+        print(f"{note}: {count:,} of {measures['n']:,} dialogues")
+
+
+def _given(
+    pipeline: SocraticPipeline, traces: list[Trace], questions: str | None, source: str, gold_plan: bool
+) -> dict[str, Any]:
+    """Sub-questions or plans that do not come from the pipeline itself."""
+    from tacit.socratic.rows import guide, questions_of
+
+    given: dict[str, Any] = {}
+    if questions:
+        others = traces if questions == "gold" else read(Path(questions), source)
+        given["asked"] = questions_of(traces, others, pipeline.task)
+    if gold_plan:
+        given["plans"] = [guide(trace, pipeline.wording.guidance) for trace in traces]
+    return given
+
+
+def _fresh(student: Student | SocraticPipeline, name: str, size: int, seed: int, given: dict[str, str]) -> list[Trace]:
     """Problems of a task that the student was not trained on."""
     from tacit.recipe import parse_recipe
 
@@ -217,28 +289,50 @@ def _fresh(student: Student, name: str, size: int, seed: int, given: dict[str, s
 def ask(
     checkpoint: Checkpoint,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="As a person types it.", show_default=False)],
+    asked: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sub-question", "-q", metavar="TEXT", help="Ask this instead of what the decomposer would; repeat."
+        ),
+    ] = None,
+    calculator: Calculating = False,
     text: Annotated[bool, typer.Option("--text", help="Print all that the model wrote.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """A person's question, a person's answer."""
+    """A person's question, a person's answer. Of Socratic CoT, each sub-question and its answer as well."""
     with waiting("loading"):
-        from tacit.checkpoint import load
         from tacit.models import hush
+        from tacit.socratic.pipeline import Dialogue, SocraticPipeline, load
 
         hush()
         student = load(checkpoint)
-        reply = student.ask(question)
+        if asked and not isinstance(student, SocraticPipeline):
+            raise UsageError(
+                f"--sub-question goes with students of Socratic CoT; {checkpoint} is one that answers alone"
+            )
+        student.calculator = calculator
+        reply = student.ask(question, asked) if isinstance(student, SocraticPipeline) else student.ask(question)
     if as_json:
-        print_json(
-            {
-                "question": question,
-                "answer": reply.shown,
-                "text": reply.text,
-                "reasoning_tokens": reply.reasoning_tokens,
-            }
-        )
+        about: dict[str, Any] = {"question": question, "answer": reply.shown, "text": reply.text}
+        if isinstance(reply, Dialogue):
+            about |= {"turns": [turn._asdict() for turn in reply.turns], "notes": reply.notes}
+        print_json({**about, "reasoning_tokens": reply.reasoning_tokens})
+    elif isinstance(reply, Dialogue) and not text:
+        _print_dialogue(reply, student.task)
     else:
         print(reply.text if text else reply.shown)
+
+
+def _print_dialogue(dialogue: Dialogue, task: Task) -> None:
+    if dialogue.plan:
+        print(f"plan  {task.show_question(dialogue.plan)}")
+    for turn in dialogue.turns:
+        print(f"Q  {task.show_question(turn.question)}")
+        told = [task.show_question(turn.text), task.show_answer(turn.answer)]
+        print(f"A  {' -> '.join(filter(None, told))}")
+    for note, count in Counter(dialogue.notes).items():
+        print(f"!  {note}{f' ({count} times)' if count > 1 else ''}")
+    print(dialogue.shown)
 
 
 def compare(
@@ -265,7 +359,7 @@ def compare(
     if as_json:
         print_json([each.to_dict() for each in compared])
         return
-    from tacit.report.page import chance, display_name, gain, percent, setting
+    from tacit.report.words import chance, display_name, gain, percent, setting
 
     table = _table("method", "accuracy", "against", "accuracy", "difference", "95 % interval", "p", "seeds", "n")
     for each in compared:

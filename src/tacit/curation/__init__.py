@@ -9,9 +9,10 @@ Every trace that is dropped is dropped for one reason, the first in this order t
     wrong_answer      the answer is not the gold answer, by the task's grader
     too_long          the steps have more words than allowed
     wrong_arithmetic  an equation `<<a=b>>` does not hold
+    no_sub_question   a step has no sub-question, or a sub-question no answer, or there are no steps
     no_majority       no gold answer, and no answer that most samples of the question give: at least two, none as many
     outvoted          another answer than that majority's
-    duplicate         steps and answer of another sample of the question once more
+    duplicate         sub-questions, steps and answer of another sample of the question once more
     near_duplicate    nearly so
     over_limit        the question has enough traces already
 
@@ -31,9 +32,10 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
 
-from tacit.curation.arithmetic import judge
+from tacit.arithmetic import judge
 from tacit.curation.duplicates import Seen
 from tacit.errors import TacitError, unknown_name
+from tacit.formats.dialogue import coverage
 from tacit.formats.steps import SPAN
 from tacit.grading import GRADERS
 from tacit.tasks import CUSTOM, Task, get_task, task_of
@@ -49,6 +51,7 @@ REASONS = (
     "wrong_answer",
     "too_long",
     "wrong_arithmetic",
+    "no_sub_question",
     "no_majority",
     "outvoted",
     "duplicate",
@@ -71,7 +74,8 @@ class Curation:
         dedupe (`str`, *optional*): "exact" or "near" (see `tacit.curation.duplicates`).
         shortest_first (`bool`): Prefer the traces with the fewest words where a limit or a duplicate decides.
         max_length (`int`, *optional*): The most words that the steps of a trace may have.
-        check_arithmetic (`bool`): Only traces whose `<<a=b>>` hold (see `tacit.curation.arithmetic`).
+        check_arithmetic (`bool`): Only traces whose `<<a=b>>` hold (see `tacit.arithmetic`).
+        sub_questions (`bool`): Only traces with a sub-question, and what answers it, on each step.
         exclude (`frozenset[str]`): Questions of test sets; no trace of the same problem is kept.
         task (`str`, *optional*): The task of all traces; without it, each one's `source["task"]`.
         grader (`str`): One of `tacit.grading.GRADERS`. To "original", the answer that a log says was taken
@@ -85,6 +89,7 @@ class Curation:
     shortest_first: bool = False
     max_length: int | None = None
     check_arithmetic: bool = False
+    sub_questions: bool = False
     exclude: frozenset[str] = frozenset()
     task: str | None = None
     grader: str = "flexible"
@@ -112,6 +117,8 @@ class Summary:
         examples (`dict[str, str]`): By reason, the first trace that was dropped for it, and what was seen.
         unjudged (`dict[str, int]`): Traces that a check could not judge and let pass, by what was unknown.
         equations (`int`): `<<a=b>>` that were checked.
+        sub_questions (`dict[str, int]`): Of all that was read, traces with a sub-question on "all", "some" or "none"
+            of their steps.
         questions (`int`): In all that was read.
         rationales (`dict[int, int]`): How many of the questions have so many traces that were kept.
     """
@@ -123,6 +130,7 @@ class Summary:
     examples: dict[str, str] = field(default_factory=dict)
     unjudged: dict[str, int] = field(default_factory=lambda: {"finish_reason": 0, "equations": 0})
     equations: int = 0
+    sub_questions: dict[str, int] = field(default_factory=lambda: {"all": 0, "some": 0, "none": 0})
     questions: int = 0
     rationales: dict[int, int] = field(default_factory=dict)
 
@@ -160,6 +168,7 @@ def choose(traces: Iterable[Trace], curation: Curation) -> tuple[bytearray, Summ
     for number, trace in enumerate(traces):
         keep.append(0)
         candidates = questions[" ".join(trace.question.split())]
+        summary.sub_questions[coverage(trace)] += 1
         task = task_of(trace, curation.task)
         for grader in GRADERS if trace.gold is not None else ():
             summary.right[grader] += _is_right(read_answer(trace, task, grader), trace, task, grader)
@@ -205,6 +214,7 @@ class _Checks:
             or self._answer(trace, task)
             or self._length(trace)
             or self._arithmetic(trace)
+            or self._sub_questions(trace)
         )
 
     def candidate(self, number: int, trace: Trace, task: Task) -> _Candidate:
@@ -216,7 +226,11 @@ class _Checks:
             task,
             sample if isinstance(sample, int) else -1,
             _words(trace),
-            " ".join((*(step.text for step in trace.steps), trace.label)) if self.curation.dedupe else "",
+            " ".join(
+                (*filter(None, (part for step in trace.steps for part in (step.question, step.text))), trace.label)
+            )
+            if self.curation.dedupe
+            else "",
             read_answer(trace, task, self.curation.grader)
             if self.curation.keep == "agreed" and trace.gold is None
             else None,
@@ -268,6 +282,14 @@ class _Checks:
             return "wrong_arithmetic", equations[verdicts.index(False)]
         self.summary.unjudged["equations"] += None in verdicts
         return None
+
+    def _sub_questions(self, trace: Trace) -> Fault | None:
+        if not self.curation.sub_questions:
+            return None
+        if coverage(trace) != "all":
+            return "no_sub_question", f"on {coverage(trace)} of {len(trace.steps)} steps"
+        unanswered = [step.question for step in trace.steps if not step.text.strip()]
+        return ("no_sub_question", f"no answer to {_short(unanswered[0] or '')}") if unanswered else None
 
 
 def read_answer(trace: Trace, task: Task, grader: str = "flexible") -> str:

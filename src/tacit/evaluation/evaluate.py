@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,14 +19,19 @@ from tacit.evaluation.statistics import wilson
 from tacit.grading import GRADERS
 from tacit.models import max_positions, pad_id
 from tacit.rendering import Renderings, render
+from tacit.socratic.pipeline import Dialogue, SocraticPipeline
 from tacit.stages import Batcher, Removal
 from tacit.student import Reply, Student
+from tacit.tasks import Task
 from tacit.trace import Trace
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One problem and what the student made of it; a line of `predictions.jsonl`."""
+    """One problem and what the student made of it; a line of `predictions.jsonl`.
+
+    Of a dialogue, `turns` are its sub-questions with their texts and answers, and `notes` is what went wrong in it.
+    """
 
     id: str
     question: str
@@ -40,22 +45,24 @@ class Prediction:
     reasoning_tokens: int
     generated_tokens: int
     grader: str = GRADERS[0]
+    turns: list[dict[str, str]] | None = None
+    notes: list[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        return asdict(self)
+        """The JSON form; what only dialogues have is left out of others."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 def evaluate(
-    student: Student, traces: Sequence[Trace], batch_size: int = 256, grader: str = GRADERS[0]
+    student: Student | SocraticPipeline, traces: Sequence[Trace], batch_size: int = 256, grader: str = GRADERS[0]
 ) -> list[Prediction]:
-    """Grades a student on problems.
+    """Grades a student, or a pipeline of several, on problems.
 
     A silent student is graded in one forward pass a problem; it generates only where that pass finds a deviation, for
     the text of the wrong prediction, which the task's grader then has the last word on. Any other student generates.
 
     Args:
-        student (`Student`): Is put into evaluation mode for the time.
+        student (`Student` or `SocraticPipeline`): Is put into evaluation mode for the time.
         traces: The problems; their `label` is the right answer.
         batch_size (`int`): Problems at a time.
         grader (`str`): One of `tacit.grading.GRADERS`.
@@ -63,6 +70,9 @@ def evaluate(
     Raises:
         TacitError: A problem cannot be rendered, or is longer than the model's positions.
     """
+    if isinstance(student, SocraticPipeline):
+        dialogues = student.reply([trace.question for trace in traces], batch_size)
+        return [predict(student.task, trace, reply, grader) for trace, reply in zip(traces, dialogues, strict=True)]
     rendered = render_problems(student, traces)
     exact = np.zeros(len(traces), dtype=bool)
     if student.silent:
@@ -76,7 +86,7 @@ def evaluate(
         chosen = open_problems[first : first + batch_size]
         written = student.generate([rendered[i].prompt for i in chosen], batch_size)
         replies.update(zip(chosen, map(student.read, written), strict=True))
-    return [_predict(student, trace, replies[index], grader) for index, trace in enumerate(traces)]
+    return [predict(student.task, trace, replies[index], grader) for index, trace in enumerate(traces)]
 
 
 def render_problems(student: Student, traces: Sequence[Trace]) -> Renderings:
@@ -97,20 +107,24 @@ def render_problems(student: Student, traces: Sequence[Trace]) -> Renderings:
     return rendered
 
 
-def _predict(student: Student, trace: Trace, reply: Reply, grader: str) -> Prediction:
+def predict(task: Task, trace: Trace, reply: Reply | Dialogue, grader: str = GRADERS[0]) -> Prediction:
+    """A reply to a problem, or a dialogue on it, graded."""
+    said = isinstance(reply, Dialogue)
     return Prediction(
         id=trace.id,
         question=trace.question,
-        shown_question=student.task.show_question(trace.question),
+        shown_question=task.show_question(trace.question),
         gold=trace.label,
-        shown_gold=student.task.show_answer(trace.label),
+        shown_gold=task.show_answer(trace.label),
         answer=reply.answer,
         shown_answer=reply.shown,
         text=reply.text,
-        correct=student.task.grade(reply.answer if reply.marked else reply.text, trace.label, grader, reply.marked),
+        correct=task.grade(reply.answer if reply.marked else reply.text, trace.label, grader, reply.marked),
         reasoning_tokens=reply.reasoning_tokens,
         generated_tokens=reply.generated_tokens,
         grader=grader,
+        turns=[turn._asdict() for turn in reply.turns] if said else None,
+        notes=reply.notes if said else None,
     )
 
 
@@ -129,12 +143,12 @@ def summarise(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
 
 def measure_speed(
-    students: Sequence[Student], questions: Sequence[str], batch_size: int, rounds: int = 3
+    students: Sequence[Student | SocraticPipeline], questions: Sequence[str], batch_size: int, rounds: int = 3
 ) -> list[float]:
     """Examples per second of generation, in alternating rounds so that all students meet the same noise.
 
     Args:
-        students: Compared on the same problems.
+        students: Compared on the same problems; of a pipeline, the whole dialogue counts.
         questions: In the model's form; one warm-up batch is not counted.
         batch_size (`int`): Stated with every figure.
         rounds (`int`): The median counts.
@@ -142,14 +156,24 @@ def measure_speed(
     Returns:
         One figure a student.
     """
-    prompts = []
+    answer = []
     for student in students:
-        prompts.append([student.prompt(question) for question in questions])
-        student.generate(prompts[-1][:batch_size], batch_size)
+        answer.append(_answering(student, questions, batch_size))
+        answer[-1](batch_size)
     seconds: list[list[float]] = [[] for _ in students]
     for _ in range(rounds):
-        for index, student in enumerate(students):
+        for index, run in enumerate(answer):
             begin = time.perf_counter()
-            student.generate(prompts[index], batch_size)
+            run(len(questions))
             seconds[index].append(time.perf_counter() - begin)
     return [len(questions) / statistics.median(times) for times in seconds]
+
+
+def _answering(
+    student: Student | SocraticPipeline, questions: Sequence[str], batch_size: int
+) -> Callable[[int], object]:
+    """What answers the first so many questions."""
+    if isinstance(student, SocraticPipeline):
+        return lambda count: student.reply(questions[:count], batch_size)
+    prompts = [student.prompt(question) for question in questions]
+    return lambda count: student.generate(prompts[:count], batch_size)

@@ -4,6 +4,7 @@
     icot               `INPUT||COT #### ANSWER`, one a line: the official files of Stepwise Internalization and ICoT-KD
     gsm8k              GSM8K's JSON Lines: the steps are lines, the last line is `#### ANSWER`
     gsm8k-socratic     the same with `SUB-QUESTION ** STEP` lines
+    socratic           any JSON Lines with sub-questions
     strategyqa         StrategyQA's JSON files: the decomposition is the steps
     svamp              SVAMP's JSON file: the equation is the step
     messages           chats of other tools, JSON Lines: OpenAI's `messages`, ShareGPT's `conversations`
@@ -21,9 +22,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tacit.errors import TacitError, unknown_name
+from tacit.formats.dialogue import split_dialogue
 from tacit.formats.gsm8k import format_gsm8k, format_gsm8k_socratic, parse_gsm8k, parse_gsm8k_socratic
 from tacit.formats.icot import format_icot, parse_icot
 from tacit.formats.messages import format_messages, parse_messages
+from tacit.formats.socratic import format_socratic, parse_socratic
 from tacit.formats.steps import split_steps, split_thinking
 from tacit.formats.strategyqa import read_strategyqa
 from tacit.formats.svamp import read_svamp
@@ -34,6 +37,7 @@ PARSERS: dict[str, Callable[[str], Trace]] = {
     "icot": parse_icot,
     "gsm8k": parse_gsm8k,
     "gsm8k-socratic": parse_gsm8k_socratic,
+    "socratic": parse_socratic,
     "messages": parse_messages,
 }
 READERS: dict[str, Callable[[str], Iterator[Trace]]] = {
@@ -45,6 +49,7 @@ FORMATTERS: dict[str, Callable[[Trace], str]] = {
     "icot": format_icot,
     "gsm8k": format_gsm8k,
     "gsm8k-socratic": format_gsm8k_socratic,
+    "socratic": format_socratic,
     "messages": format_messages,
 }
 FORMATS = ("tacit", *PARSERS, *READERS)
@@ -60,11 +65,14 @@ __all__ = [
     "format_gsm8k_socratic",
     "format_icot",
     "format_messages",
+    "format_socratic",
     "parse_gsm8k",
     "parse_gsm8k_socratic",
     "parse_icot",
     "parse_messages",
+    "parse_socratic",
     "read",
+    "split_dialogue",
     "split_steps",
     "split_thinking",
     "write",

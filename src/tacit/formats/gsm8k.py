@@ -1,6 +1,9 @@
 """GSM8K's JSON Lines, plain and Socratic: the steps are lines, the last line is `#### ANSWER`.
 
-A Socratic line is `SUB-QUESTION ** STEP`. A step's answer is the value of its last `<<expr=value>>`.
+A Socratic line is `SUB-QUESTION ** STEP`. A step's answer is the value of its last `<<expr=value>>`. Six of the
+official Socratic lines are a sub-question alone, where the plain solution has a blank line: a step without text, which
+is counted and written as the others are, and which nothing is trained on. Read as Socratic and written as plain, the
+official files give the plain ones byte for byte.
 Usage: `parse_gsm8k(line)`, `format_gsm8k(trace)`.
 """
 
@@ -43,8 +46,7 @@ def parse_gsm8k_socratic(line: str) -> Trace:
         asked, marker, told = text.partition(" ** ")
         if not marker:
             raise TacitError(f"field 'answer': step {index} has no ' ** ' between sub-question and step")
-        if told.strip():  # a few official lines are a sub-question alone: a blank line of the plain solution
-            steps.append(Step(told, question=asked, answer=_intermediate(told)))
+        steps.append(Step(told if told.strip() else "", question=asked, answer=_intermediate(told)))
     return Trace(question, tuple(steps), answer, source={"format": "gsm8k-socratic", "steps": "lines"})
 
 

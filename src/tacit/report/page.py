@@ -8,7 +8,7 @@ Usage: `write_report([Path("runs/quickstart")], Path("report.html"))`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,31 +18,28 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tacit.errors import TacitError
-from tacit.report.comparison import Comparison, compare
+from tacit.report.comparison import REFERENCE, Comparison, compare
+from tacit.report.dialogues import FALLBACKS, Measures, wrong_places
+from tacit.report.drawing import LIGHT, STYLE
 from tacit.report.figures import (
-    LIGHT,
-    STYLE,
     Line,
     Point,
     Sweep,
     loss_figure,
     progress_figure,
+    removing,
+    rows_figure,
     sweep_figure,
     tradeoff_figure,
 )
-from tacit.report.reading import Cell, Curves, Row, Run, is_section, read_run
+from tacit.report.finding import finding
+from tacit.report.reading import Cell, Row, Run, read_run
+from tacit.report.words import amount, chance, decimals, display_name, duration, gain, percent, ratio, setting, speed
 from tacit.trace import write_lines
 
-NAMES = {
-    "stepwise": "Stepwise Internalization",
-    "no_cot": "No CoT",
-    "cot": "Explicit CoT",
-    "zero_shot": "Zero-shot",
-    "zero_shot_cot": "Zero-shot CoT",
-    "few_shot_cot": "Few-shot CoT",
-    "random": "Random guessing",
-}
 OWN_COLORS = ("stepwise", "no_cot", "cot")  # always the same; others take the rest in turn
+ASKED_OTHERWISE = ("oracle", "teacher_questions", "gold_plan", "calculator")  # the students of `socratic` once more
+STROKES = {"decomposer": "dashed", "planner": "dotted"}  # of students; any other line is drawn through
 WIDTHS = {"wide": 960, "narrow": 380}  # in pixels: one drawing of each figure for desks, one for telephones
 
 
@@ -77,6 +74,7 @@ def _environment() -> Environment:
         gain=gain,
         chance=chance,
         amount=amount,
+        decimals=decimals,
         speed=speed,
         ratio=ratio,
         duration=duration,
@@ -85,203 +83,16 @@ def _environment() -> Environment:
     return environment
 
 
-# --- numbers for people ----------------------------------------------------------------------------------------------
-
-DASH = "–"
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """`0.974` as `97.4 %`; never rounded to 0 or 100 % unless it is."""
-    if share is None:
-        return DASH
-    text = f"{100 * share:.{digits}f}"
-    if digits < 4 and 0 < share < 1 and float(text) in (0, 100):
-        return percent(share, digits + 1)
-    return f"{text}\u202f%"
-
-
-def gain(difference: float) -> str:
-    """A difference of shares in percentage points: `+12.5`, `−0.3`, `0.0`."""
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "\u2212")
-
-
-def chance(p: float) -> str:
-    """A p-value: `0.34`, `0.034`, `< 0.001`."""
-    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
-
-
-def amount(value: float | None) -> str:
-    """A count, or the mean of counts: `2,000`, `46.5`."""
-    if value is None:
-        return DASH
-    if 0 < value < 0.05:
-        return "< 0.1"
-    return f"{value:,.0f}" if round(value, 1) == round(value) else f"{value:,.1f}"
-
-
-def speed(value: float | None) -> str:
-    """Three digits that matter: `12,345`, `81.4`, `0.126`."""
-    if value is None:
-        return DASH
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def ratio(value: float | None) -> str:
-    """`8.14×`, `1.00×`, `0.12×`."""
-    if value is None:
-        return DASH
-    return f"{value:,.{0 if value >= 100 else 2 if value >= 0.1 else 4}f}×"
-
-
-def duration(seconds: float | None) -> str:
-    """`42 s`, `5 min 50 s`, `1 h 12 min`."""
-    if seconds is None:
-        return DASH
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def display_name(method: str) -> str:
-    """What readers call a method; a name that tacit does not know stands for itself."""
-    return NAMES.get(method, method)
-
-
-def setting(varied: Mapping[str, Any]) -> str:
-    """`samples 4` of `{"data.samples": 4}`, a label alone of a section, nothing of nothing."""
-    return "".join(
-        str(value) if is_section(key) else f"{key.rpartition('.')[2]} {value}" for key, value in varied.items()
-    )
-
-
-# --- the finding -----------------------------------------------------------------------------------------------------
+# --- a run's section -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A method's rows taken together: means over seeds; None where no row has the value."""
+class Fallback:
+    """What went wrong in dialogues, what was done then, and by method in how many of how many."""
 
-    method: str
-    seeds: int
-    accuracy: float
-    lowest: float
-    highest: float
-    n: float | None
-    reasoning_tokens: float | None
-    milliseconds: float | None
-    batch_size: float | None
-
-
-def _outcomes(rows: list[Row]) -> dict[str, Outcome]:
-    outcomes = {}
-    for method in dict.fromkeys(row.method for row in rows):
-        known = [row for row in rows if row.method == method and row.accuracy is not None]
-        accuracies = [row.accuracy for row in known if row.accuracy is not None]
-        if known:
-            outcomes[method] = Outcome(
-                method=method,
-                seeds=len(known),
-                accuracy=sum(accuracies) / len(accuracies),
-                lowest=min(accuracies),
-                highest=max(accuracies),
-                n=_common([row.n for row in known]),
-                reasoning_tokens=_mean([row.reasoning_tokens for row in known]),
-                milliseconds=_mean([_milliseconds(row) for row in known]),
-                batch_size=_common([row.batch_size for row in known]),
-            )
-    return outcomes
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _common(values: Sequence[float | None]) -> float | None:
-    return values[0] if len(set(values)) == 1 else None
-
-
-def _milliseconds(row: Row) -> float | None:
-    return 1000 / row.examples_per_second if row.examples_per_second and row.examples_per_second > 0 else None
-
-
-def finding(rows: list[Row]) -> list[str]:
-    """What the run found: the sentence that matters, then those that put it in its place."""
-    if sentence := _sweep_finding(rows):
-        return [sentence]
-    outcomes = _outcomes(rows)
-    if not outcomes:
-        return ["No model of this run has been evaluated yet."]
-    hero = outcomes.get("stepwise") or max(outcomes.values(), key=lambda outcome: outcome.accuracy)
-    plain, chain = (outcomes.get(method) for method in ("no_cot", "cot"))
-    first = f"{display_name(hero.method)} answers {_share(hero)} of {_problems(hero)} right{_writing(hero)}"
-    if plain and plain is not hero:
-        other = "without internalization the same model" if hero.method == "stepwise" else display_name(plain.method)
-        first += f"; {other} reaches {percent(plain.accuracy)}"
-    sentences = [f"{first}."]
-    if chain and chain is not hero:
-        tokens = f", {amount(chain.reasoning_tokens)} reasoning tokens" if chain.reasoning_tokens else ""
-        sentence = (
-            f"Writing the chain of thought out ({display_name('cot')}{tokens}) reaches {percent(chain.accuracy)}"
-        )
-        same_batch = chain.batch_size is not None and chain.batch_size == hero.batch_size
-        if chain.milliseconds and hero.milliseconds and same_batch:
-            sentence += f" and takes {chain.milliseconds / hero.milliseconds:.1f} times as long per answer"
-        sentences.append(f"{sentence}.")
-    return sentences
-
-
-def _sweep_finding(rows: list[Row]) -> str:
-    """How accuracy goes with the varied key, of the method that it changes most; "" where nothing is varied.
-
-    Numbers are told from the first to the last, texts from the worst to the best.
-    """
-    trends = []
-    for method in dict.fromkeys(row.method for row in rows if row.varied):
-        values = list(dict.fromkeys(row.value for row in rows if row.method == method))
-        of_value = [_outcomes([row for row in rows if (row.method, row.value) == (method, value)]) for value in values]
-        known = [(value, found[method]) for value, found in zip(values, of_value, strict=True) if found]
-        if not all(isinstance(value, int | float) for value in values):
-            known.sort(key=lambda one: one[1].accuracy)
-        if len(known) > 1:
-            trends.append((known[0], known[-1]))
-    if not trends:
-        return ""
-    (first, before), (last, after) = max(trends, key=lambda ends: abs(ends[1][1].accuracy - ends[0][1].accuracy))
-    key = next(key for row in rows for key in row.varied)
-    sentence = f"{display_name(after.method)} goes from {percent(before.accuracy)}"
-    if is_section(key):
-        sentence += f" ({first}) to {percent(after.accuracy)} ({last}) of {_problems(after)} right"
-    else:
-        sentence += f" to {percent(after.accuracy)} of {_problems(after)} right as {key} goes from {first} to {last}"
-    plain = _outcomes([row for row in rows if row.method == "no_cot" and not row.varied]).get("no_cot")
-    return f"{sentence}; {display_name('no_cot')} reaches {percent(plain.accuracy)}." if plain else f"{sentence}."
-
-
-def _share(outcome: Outcome) -> str:
-    low, high = percent(outcome.lowest), percent(outcome.highest)
-    if outcome.seeds == 1:
-        return percent(outcome.accuracy)
-    return f"{percent(outcome.accuracy)} ({low} to {high} over {outcome.seeds} seeds)"
-
-
-def _problems(outcome: Outcome) -> str:
-    return "held-out problems" if outcome.n is None else f"{amount(outcome.n)} held-out problems"
-
-
-def _writing(outcome: Outcome) -> str:
-    if outcome.reasoning_tokens is None:
-        return ""
-    if outcome.reasoning_tokens == 0:
-        return " without writing a reasoning token"
-    return f", writing {amount(outcome.reasoning_tokens)} reasoning tokens per answer"
-
-
-# --- a run's section -------------------------------------------------------------------------------------------------
+    note: str
+    done: str
+    counts: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -296,9 +107,14 @@ class Section:
     batch: str
     grader: str
     varied: str
-    comparisons: list[Comparison]
+    comparisons: list[list[Comparison]]
     sweep: dict[str, Markup]
+    dialogues: list[tuple[str, list[Row]]]
+    wrong: dict[str, Markup]
+    fallbacks: list[Fallback]
     progress: dict[str, Markup]
+    removes: bool
+    restarts: bool
     story: list[tuple[str, str]]
     loss: dict[str, Markup]
     tradeoff: dict[str, Markup]
@@ -314,40 +130,91 @@ def _section(run: Run) -> Section:
     marks = _points(run.rows, colors)
     varied = next((key for row in run.rows for key in row.varied), "")
     sweeps = _sweeps(run.rows, colors)
+    talked = [row for row in run.rows if row.dialogues != Measures()]
     axis_batch = batch or "batch sizes as in the table"
     return Section(
         run=run,
         finding=finding(run.rows),
-        groups=[(method, list(rows)) for method, rows in groupby(run.rows, key=lambda row: row.method)],
+        groups=_by_method(run.rows),
         colors=colors,
         names={method: display_name(method) for method in methods},
         batch=batch,
         grader=", ".join(dict.fromkeys(row.grader for row in run.rows if row.grader)),
         varied=varied,
-        comparisons=_comparisons(run),
+        comparisons=_comparisons(run, methods),
         sweep={name: Markup(sweep_figure(sweeps, width, varied)) for name, width in WIDTHS.items()},
+        dialogues=_by_method(talked),
+        wrong=_wrong(talked, colors),
+        fallbacks=_fallbacks(talked),
         progress={name: Markup(progress_figure(lines, width)) for name, width in WIDTHS.items()},
-        story=_story(run.cells),
+        removes=any(map(removing, lines)),
+        restarts=any(line.curves.restarts for line in lines),
+        story=_story(lines),
         loss={name: Markup(loss_figure(lines, width)) for name, width in WIDTHS.items()},
         tradeoff={name: Markup(tradeoff_figure(marks, width, axis_batch)) for name, width in WIDTHS.items()},
         samples=_sampled(run.cells),
     )
 
 
+def _by_method(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    return [(method, list(members)) for method, members in groupby(rows, key=lambda row: row.method)]
+
+
 def _colors(methods: list[str]) -> dict[str, int]:
-    others = [method for method in methods if method not in OWN_COLORS]
-    free = range(len(OWN_COLORS), len(LIGHT))
+    others = sorted((method for method in methods if method not in OWN_COLORS), key=ASKED_OTHERWISE.__contains__)
+    unused = (index for index, method in enumerate(OWN_COLORS) if method not in methods)
+    free = [*range(len(OWN_COLORS), len(LIGHT)), *unused]
     return {
         method: OWN_COLORS.index(method) if method in OWN_COLORS else free[others.index(method) % len(free)]
         for method in methods
     }
 
 
-def _comparisons(run: Run) -> list[Comparison]:
-    try:
-        return compare([run])
-    except TacitError:  # there is nothing to compare with
-        return []
+def _comparisons(run: Run, methods: list[str]) -> list[list[Comparison]]:
+    """With No CoT; Socratic CoT is meant to beat explicit CoT as well."""
+    compared = []
+    for reference in (REFERENCE, "cot") if "socratic" in methods else (REFERENCE,):
+        try:
+            compared.append(compare([run], reference))
+        except TacitError:  # there is nothing to compare with
+            continue
+    return [comparisons for comparisons in compared if comparisons]
+
+
+def _wrong(rows: list[Row], colors: dict[str, int]) -> dict[str, Markup]:
+    """Where dialogues left the data first: shares of each method's, a dot for each of its rows."""
+    known = [row for row in rows if row.dialogues.first_wrong]
+    places = wrong_places([row.dialogues for row in known])
+    if not places:
+        return {}
+    sweeps = [
+        Sweep(
+            display_name(method),
+            colors[method],
+            {place: [(row.dialogues.went_wrong_at(place), None, None) for row in members] for place in places},
+        )
+        for method, members in _by_method(known)
+    ]
+    title = "Share of dialogues that left the data first at"
+    return {name: Markup(rows_figure(sweeps, places, width, title)) for name, width in WIDTHS.items()}
+
+
+def _fallbacks(rows: list[Row]) -> list[Fallback]:
+    measures = {method: [row.dialogues for row in members] for method, members in _by_method(rows)}
+    notes = {note for each in measures.values() for one in each for note in one.notes}
+    order = [*FALLBACKS, *sorted(notes - set(FALLBACKS))]
+    return [
+        Fallback(
+            note,
+            FALLBACKS.get(note, ""),
+            {
+                method: (sum(one.notes.get(note, 0) for one in each), sum(one.n or 0 for one in each))
+                for method, each in measures.items()
+            },
+        )
+        for note in order
+        if note in notes
+    ]
 
 
 def _label(one: Cell | Row) -> str:
@@ -379,18 +246,28 @@ def _sweeps(rows: list[Row], colors: dict[str, int]) -> list[Sweep]:
 
 
 def _lines(cells: list[Cell], colors: dict[str, int]) -> list[Line]:
-    cells = [cell for cell in cells if cell.curves != Curves()]
-    groups = _groups(cells)
-    return [Line(groups[cell.method], _label(cell), colors[cell.method], cell.curves) for cell in cells]
+    groups = _groups([cell for cell in cells if cell.trainings])
+    return [
+        Line(
+            _of(groups[cell.method], name), _of(_label(cell), name), colors[cell.method], curves, STROKES.get(name, "")
+        )
+        for cell in cells
+        for name, curves in cell.trainings.items()
+    ]
 
 
-def _story(cells: list[Cell]) -> list[tuple[str, str]]:
+def _of(cell: str, student: str) -> str:
+    """A cell's name, or that of one of its students."""
+    return f"{cell}: {student}" if student else cell
+
+
+def _story(lines: list[Line]) -> list[tuple[str, str]]:
     """Which training did not go smoothly at which step, and what happened, in words."""
     story = []
-    for cell in cells:
-        story += [(f"{_label(cell)}, step {amount(step)}", text) for step, text in cell.curves.restarts]
-        if cell.curves.outcome:
-            story.append((f"{_label(cell)}, at the end", cell.curves.outcome))
+    for line in lines:
+        story += [(f"{line.label}, step {amount(step)}", text) for step, text in line.curves.restarts]
+        if line.curves.outcome:
+            story.append((f"{line.label}, at the end", line.curves.outcome))
     return story
 
 
@@ -398,10 +275,9 @@ def _points(rows: list[Row], colors: dict[str, int]) -> list[Point]:
     groups = _groups(rows)
     points = []
     for row in rows:
-        milliseconds = _milliseconds(row)
-        if row.accuracy is not None and milliseconds is not None:
+        if row.accuracy is not None and row.milliseconds is not None:
             group, color = groups[row.method], colors[row.method]
-            points.append(Point(group, _label(row), color, milliseconds, row.accuracy, row.low, row.high))
+            points.append(Point(group, _label(row), color, row.milliseconds, row.accuracy, row.low, row.high))
     return points
 
 

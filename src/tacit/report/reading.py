@@ -5,21 +5,24 @@ Usage: `run = read_run(Path("runs/quickstart"))`, then `run.rows`, `run.cells[0]
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tacit.errors import TacitError
+from tacit.report.dialogues import Measures, read_measures
+from tacit.report.values import as_text, number, parse
 from tacit.trace import read_records
 
 Points = list[tuple[float, float]]
 
 SAMPLES = 8  # of each kind
-NO_NUMBERS = ("method", "seed", "grader", "varied")  # of a row
+METRICS = "metrics.jsonl"
+NO_NUMBERS = ("method", "seed", "grader", "varied", "dialogues")  # of a row
+STUDENTS = ("decomposer", "solver", "planner", "student")  # of a cell of several, each in a folder below it
 
 
 def cell_name(method: str, seed: int | None, varied: Mapping[str, Any]) -> str:
@@ -68,11 +71,17 @@ class Row:
     train_steps: float | None = None
     train_examples: float | None = None
     varied: Mapping[str, Any] = field(default_factory=dict)
+    dialogues: Measures = field(default_factory=Measures)
 
     @property
     def value(self) -> Any:
         """Of the varied key."""
         return value_of(self.varied)
+
+    @property
+    def milliseconds(self) -> float | None:
+        """Per answer."""
+        return 1000 / self.examples_per_second if self.examples_per_second and self.examples_per_second > 0 else None
 
 
 @dataclass(frozen=True)
@@ -93,15 +102,28 @@ class Curves:
     outcome: str = ""
 
 
+class Turn(NamedTuple):
+    """One sub-question of a dialogue, what was written, and what that came to."""
+
+    question: str
+    text: str
+    answer: str
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One prediction as a person reads it. `raw_question` is what the model reads, where that is another text."""
+    """One prediction as a person reads it. `raw_question` is what the model reads, where that is another text.
+
+    Of a dialogue, `turns` are its sub-questions with their answers, and `notes` is what went wrong in it.
+    """
 
     question: str
     raw_question: str | None
     gold: str
     answer: str
     text: str
+    turns: list[Turn] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -128,13 +150,22 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method with one seed and one value of a varied key: what its folder holds."""
+    """One method with one seed and one value of a varied key: what its folder holds.
+
+    Of a method of several students, `students` has the curves of each by name, and `curves` are empty.
+    """
 
     method: str
     seed: int | None
     varied: Mapping[str, Any]
     curves: Curves
     predictions: Predictions
+    students: Mapping[str, Curves] = field(default_factory=dict)
+
+    @property
+    def trainings(self) -> dict[str, Curves]:
+        """The curves of each of its students by name; the name of an only one is empty."""
+        return {name: curves for name, curves in {"": self.curves, **self.students}.items() if curves != Curves()}
 
 
 @dataclass(frozen=True)
@@ -172,7 +203,7 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         name=str(summary.get("name") or folder.resolve().name),
-        task=None if task is None else _as_text(task),
+        task=None if task is None else as_text(task),
         rows=rows,
         cells=_read_cells(folder, rows),
         recipe=_read_text(folder / "recipe.yaml"),
@@ -187,7 +218,7 @@ def _read_summary(folder: Path) -> dict[str, Any]:
     text = _read_text(path)
     if text is None:
         raise TacitError(f"{folder}: no run folder, or a run that has not finished: it has no readable summary.json")
-    summary = _parse(text)
+    summary = parse(text)
     if not isinstance(summary, dict):
         raise TacitError(f"{path}: not a JSON object; write it again by `tacit run ... --resume`")
     if summary.get("schema", 1) != 1:
@@ -204,30 +235,17 @@ def _read_text(path: Path) -> str | None:
         return None
 
 
-def _parse(text: str) -> Any:
-    """The JSON value, or None for text that is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < 1e300 else None  # neither NaN, nor infinite, nor an endless integer
-
-
 def _row(record: dict[str, Any]) -> Row:
     interval = record.get("ci95")
-    low, high = map(_number, interval) if isinstance(interval, list) and len(interval) == 2 else (None, None)
-    numbers = {name: _number(record.get(name)) for name in Row.__dataclass_fields__ if name not in NO_NUMBERS}
-    seed = _number(record.get("seed"))
+    low, high = map(number, interval) if isinstance(interval, list) and len(interval) == 2 else (None, None)
+    numbers = {name: number(record.get(name)) for name in Row.__dataclass_fields__ if name not in NO_NUMBERS}
+    seed = number(record.get("seed"))
     return Row(
         method=str(record.get("method", "?")),
         seed=None if seed is None else int(seed),
         grader=None if record.get("grader") is None else str(record["grader"]),
         varied=_varied(record.get("varied")),
+        dialogues=read_measures(record.get("dialogues")),
         **{**numbers, "low": low, "high": high},
     )
 
@@ -237,26 +255,15 @@ def _varied(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or len(value) != 1:
         return {}
     (one,) = value.values()
-    return value if isinstance(one, str | bool) or _number(one) is not None else {}
+    return value if isinstance(one, str | bool) or number(one) is not None else {}
 
 
 def _facts(summary: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
-    environment = _parse(_read_text(folder / "environment.json") or "")
+    environment = parse(_read_text(folder / "environment.json") or "")
     known = environment if isinstance(environment, dict) else {}
     known = {**known, **{key: summary[key] for key in ("hardware", "versions") if summary.get(key)}}
     first = [key for key in ("hardware", "versions") if key in known]
-    return [(key, _as_text(known[key])) for key in first + [key for key in known if key not in first]]
-
-
-def _as_text(value: Any) -> str:
-    """JSON as a person writes it: `cpu Xeon, cores 2, gpus none`."""
-    if value is None or value in ({}, []):
-        return "none"
-    if isinstance(value, dict):
-        return ", ".join(f"{key.replace('_', ' ')} {_as_text(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_as_text, value))
-    return value if isinstance(value, str) else json.dumps(value)
+    return [(key, as_text(known[key])) for key in first + [key for key in known if key not in first]]
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------
@@ -273,7 +280,9 @@ def _read_cells(folder: Path, rows: list[Row]) -> list[Cell]:
         if path:
             cells.append(_read_cell(path, row.method, row.seed, row.varied))
     for name, path in children.items():
-        if (path / "metrics.jsonl").is_file() or (path / "predictions.jsonl").is_file():
+        if (path / "predictions.jsonl").is_file() or any(
+            (path / student / METRICS).is_file() for student in ("", *STUDENTS)
+        ):
             method, _, seed = name.rpartition("-seed")
             known = bool(method) and seed.isdecimal()
             cells.append(_read_cell(path, method if known else name, int(seed) if known else None, {}))
@@ -281,8 +290,9 @@ def _read_cells(folder: Path, rows: list[Row]) -> list[Cell]:
 
 
 def _read_cell(path: Path, method: str, seed: int | None, varied: Mapping[str, Any]) -> Cell:
-    curves, predictions = _read_curves(path / "metrics.jsonl"), _read_predictions(path / "predictions.jsonl")
-    return Cell(method, seed, varied, curves, predictions)
+    curves, predictions = _read_curves(path / METRICS), _read_predictions(path / "predictions.jsonl")
+    students = {name: _read_curves(path / name / METRICS) for name in STUDENTS if (path / name).is_dir()}
+    return Cell(method, seed, varied, curves, predictions, students)
 
 
 def _read_curves(path: Path) -> Curves:
@@ -296,22 +306,22 @@ def _read_curves(path: Path) -> Curves:
     total = 0.0
     wanted = {"train": ("loss", loss), "eval": ("exact_match", exact_match)}
     for record in read_records(path):
-        if (step := _number(record.get("step"))) is None:
+        if (step := number(record.get("step"))) is None:
             continue
         event = record.get("event")
         if event in wanted:
             name, values = wanted[event]
-            if (value := _number(record.get(name))) is not None:
+            if (value := number(record.get(name))) is not None:
                 values[step] = value
         elif event == "stage":
             stages.add(step)
         elif event == "restart":
-            restarts[step] = _as_text(record.get("text"))
+            restarts[step] = as_text(record.get("text"))
         elif event == "outcome":
-            outcome = _as_text(record.get("text"))
-        if (amount := _number(record.get("removed"))) is not None:
+            outcome = as_text(record.get("text"))
+        if (amount := number(record.get("removed"))) is not None:
             removed[step] = amount
-        total = max(total, _number(record.get("total")) or 0.0)
+        total = max(total, number(record.get("total")) or 0.0)
     changes = sorted(removed.items())
     last = len(changes) - 1
     changes = [p for i, p in enumerate(changes) if i in (0, last) or p[1] != changes[i - 1][1]]
@@ -334,7 +344,7 @@ def _read_predictions(path: Path) -> Predictions:
         correct = record.get("correct")
         if not isinstance(correct, bool):
             continue
-        problem = (_as_text(record.get("id")), _as_text(record.get("question")))
+        problem = (as_text(record.get("id")), as_text(record.get("question")))
         verdicts[*problem, seen[problem]] = correct
         seen[problem] += 1
         if len(samples[correct]) < SAMPLES:
@@ -345,11 +355,24 @@ def _read_predictions(path: Path) -> Predictions:
 def _sample(record: dict[str, Any]) -> Sample:
     def text(name: str) -> str:
         value = record.get(name)
-        return "" if value is None else _as_text(value)
+        return "" if value is None else as_text(value)
 
     def shown(name: str) -> str:
         """What a person would write, where the task has such a form."""
         return text(f"shown_{name}") or text(name)
 
     question, raw = shown("question"), text("question")
-    return Sample(question, raw if raw != question else None, shown("gold"), shown("answer"), text("text"))
+    turns, notes = record.get("turns"), record.get("notes")
+    return Sample(
+        question=question,
+        raw_question=raw if raw != question else None,
+        gold=shown("gold"),
+        answer=shown("answer"),
+        text=text("text"),
+        turns=[_turn(each) for each in turns if isinstance(each, dict)] if isinstance(turns, list) else [],
+        notes=list(dict.fromkeys(map(as_text, notes))) if isinstance(notes, list) else [],
+    )
+
+
+def _turn(record: dict[str, Any]) -> Turn:
+    return Turn(*("" if record.get(name) is None else as_text(record[name]) for name in Turn._fields))

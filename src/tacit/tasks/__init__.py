@@ -10,6 +10,7 @@ from tacit.tasks.multiplication import Multiplication
 from tacit.tasks.shuffled_objects import ShuffledObjects
 from tacit.tasks.strategy_qa import StrategyQa
 from tacit.tasks.task import Option, Task
+from tacit.tasks.word_problems import WordProblems
 from tacit.trace import Trace
 
 TASKS: dict[str, Task] = {
@@ -19,6 +20,7 @@ TASKS: dict[str, Task] = {
         CoinFlip(),
         LastLetters(),
         ShuffledObjects(),
+        WordProblems(),
         SingleEq(),
         AddSub(),
         MultiArith(),

@@ -16,13 +16,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tacit.errors import TacitError
-from tacit.formats import split_steps
 from tacit.grading import NUMBER, TEXT, YES_NO, AnswerFormat, letters
 from tacit.prompts import Prompt, get_prompt, read_examples
 from tacit.tasks import CUSTOM, Task, task_of
 from tacit.teacher.cache import Cache, key_of
 from tacit.teacher.reply import Reply
-from tacit.trace import Step, Trace, parse_json, read_lines
+from tacit.trace import Trace, parse_json, read_lines
 
 ANSWER_TOKENS = 128  # of the second stage, as in the paper
 
@@ -62,7 +61,7 @@ class Plan:
         questions: With their right answers, where these are known.
         model (`str`): The teacher's name.
         task (`str`, *optional*): Of all questions; by default each one's own.
-        prompt, trigger, examples: As `get_prompt` takes them; `examples` is a file.
+        prompt, trigger, examples, given: As `get_prompt` takes them; `examples` is a file.
         chat (`bool`): Sends messages, not plain text.
         samples (`int`): D, how many rationales for each question.
         temperature (`float`): Of the rationale, the paper's 0.7 for any D, so that D can grow. The second stage is
@@ -73,7 +72,8 @@ class Plan:
         identity (`str`): The teacher's.
 
     Raises:
-        TacitError: A name that does not exist, or examples that cannot be read.
+        TacitError: A name that does not exist, examples that cannot be read, or a question without what is to be
+            given with it.
     """
 
     questions: Sequence[Trace]
@@ -82,6 +82,7 @@ class Plan:
     prompt: str = "zero-shot-cot"
     trigger: str = "generic"
     examples: str | os.PathLike | None = None
+    given: str = ""
     chat: bool = True
     samples: int = 1
     temperature: float = 0.7
@@ -94,7 +95,7 @@ class Plan:
     def __post_init__(self) -> None:
         self._own_format = _format_of(q.label for q in self.questions if self.task_of(q) is CUSTOM and q.label)
         for question in self.questions:
-            self.prompt_of(self.task_of(question))
+            self.prompt_of(self.task_of(question)).pose(question)
 
     def __iter__(self) -> Iterator[tuple[Trace, int]]:
         """Every question with every sample's number."""
@@ -117,7 +118,9 @@ class Plan:
         """How the questions of a task are asked."""
         if task.name not in self._prompts:
             examples = read_examples(self.examples, task) if self.examples else ""
-            self._prompts[task.name] = get_prompt(self.prompt, self.format_of(task), self.trigger, examples)
+            self._prompts[task.name] = get_prompt(
+                self.prompt, self.format_of(task), self.trigger, examples, given=self.given
+            )
         return self._prompts[task.name]
 
     def key(self, body: Body, sample: int) -> str:
@@ -169,7 +172,7 @@ class Plan:
         max_tokens = self.max_tokens if rationale is None else min(self.max_tokens, ANSWER_TOKENS)
         body: dict[str, Any] = {
             "model": self.model,
-            "messages" if self.chat else "prompt": write(question.question, rationale),
+            "messages" if self.chat else "prompt": write(prompt.pose(question), rationale),
             "max_tokens": max_tokens,
             "temperature": temperature,
         }
@@ -185,7 +188,7 @@ class Plan:
     def _row(self, prompt: Prompt, question: Trace, sample: int, first: Reply, second: Reply | None) -> Trace:
         task, gold = self.task_of(question), question.label or None
         rationale, completion, marked = prompt.read(first.text, second.text if second else None, first.thinking)
-        steps, rule = split_steps(rationale)
+        steps, rule = prompt.steps(rationale)
         answer = self.format_of(task).extract(completion, marked=marked)
         if task is CUSTOM and gold and self._own_format.same(answer, gold):
             answer = gold  # people's own answers are compared as text from here on
@@ -193,7 +196,7 @@ class Plan:
         usage.update(second.usage if second else {})
         return Trace(
             question.question,
-            tuple(map(Step, steps)),
+            steps,
             answer,
             gold=gold,
             id=f"{question.id}/{sample}",
@@ -204,6 +207,7 @@ class Plan:
                 "sample": sample,
                 "model": self.model,
                 "prompt": self.prompt,
+                **({"given": self.given} if self.given else {}),
                 "temperature": self.temperature,
                 "rationale": rationale,
                 "completion": completion,

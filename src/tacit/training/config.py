@@ -66,13 +66,6 @@ class StepwiseInternalizationConfig(TrainingArguments):
         default=0.0,
         metadata={"help": "Share of the examples that show an earlier stage, until the whole chain is removed."},
     )
-    soft_targets: float = field(
-        default=0.0,
-        metadata={
-            "help": "Share of the loss that follows the previous stage's model, which still sees what was removed "
-            "since, until all is removed; for causal models and removal from the left."
-        },
-    )
     removal_start: int = field(default=0, metadata={"help": "Removed from the first step on."})
     remove_all_after: float = field(
         default=math.inf, metadata={"help": "From this scheduled removal on, everything is removed (39 for GSM8K)."}
@@ -188,12 +181,6 @@ class StepwiseInternalizationConfig(TrainingArguments):
             )
         if not 0 <= self.replay_share < 1:
             raise TacitError(f"replay_share must be at least 0 and below 1; got {self.replay_share}")
-        if not 0 <= self.soft_targets <= 1:
-            raise TacitError(f"soft_targets must lie between 0 and 1; got {self.soft_targets}")
-        if self.soft_targets and self.removal_side != "left":
-            raise TacitError(
-                "soft_targets goes with removal_side=left: the end of the target is what both models write"
-            )
         if not 0 <= self.decay_share <= 1:
             raise TacitError(f"decay_share must lie between 0 and 1; got {self.decay_share}")
         if self.decay_share and self.lr_scheduler_type != "constant":

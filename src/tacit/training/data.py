@@ -13,7 +13,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from tacit.errors import TacitError
 from tacit.models import is_encoder_decoder, max_positions
-from tacit.rendering import Renderings, render
+from tacit.rendering import Renderings, Unrepresentable, render, representable
 from tacit.trace import Trace, from_dataset
 from tacit.training.config import StepwiseInternalizationConfig
 
@@ -65,24 +65,34 @@ def render_training(
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
     args: StepwiseInternalizationConfig,
-) -> tuple[Renderings, int]:
-    """Training traces as tokens, and how many of them were left out for their length.
+) -> tuple[Renderings, dict[str, int]]:
+    """Training traces as tokens, and how many of them were left out, by the reason in words.
+
+    Those are left out that hold characters which the tokenizer cannot represent, or that are longer than `max_length`.
 
     Raises:
-        TacitError: A trace cannot be rendered or is longer than the model's positions, all are longer than
-            `max_length`, none has steps although the schedule keeps or removes them, or the settings do not go with an
+        TacitError: A trace cannot be rendered for another reason or is longer than the model's positions, all would be
+            left out, none has steps although the schedule keeps or removes them, or the settings do not go with an
             encoder-decoder.
     """
     if is_encoder_decoder(model):
         _check_encoder_decoder(model, args)
-    rendered = render(traces, tokenizer, args.make_template(tokenizer), is_encoder_decoder(model))
-    left_out = 0
+    template, left_out = args.make_template(tokenizer), {}
+    try:
+        rendered = render(traces, tokenizer, template, is_encoder_decoder(model))
+    except Unrepresentable:
+        known = np.flatnonzero(representable(traces, tokenizer, template))
+        if not len(known):
+            raise
+        left_out["with characters that the tokenizer lacks"] = len(traces) - len(known)
+        traces = [traces[index] for index in known]
+        rendered = render(traces, tokenizer, template, is_encoder_decoder(model))
     if args.max_length is not None:
         keep = np.flatnonzero(rendered.positions <= args.max_length)
         if not len(keep):
             raise TacitError(f"every trace has more than max_length={args.max_length} tokens")
-        left_out = len(rendered) - len(keep)
-        if left_out:
+        if len(keep) < len(rendered):
+            left_out["longer than max_length"] = len(rendered) - len(keep)
             rendered, traces = rendered.select(keep), [traces[index] for index in keep]
     check_positions(rendered, traces, model)
     if args.schedule != "remove_all" and not rendered.step_counts.any():

@@ -1,4 +1,4 @@
-"""Stepwise Internalization on `transformers.Trainer` (arXiv 2405.14838).
+"""Stepwise Internalization on `transformers.Trainer` (arXiv 2405.14838): batches, losses and evaluation of its stages.
 
 The removal happens once per optimizer step in `get_batch_samples`, before loss tokens are counted: a collator would be
 one step late (batches are fetched ahead), and with accumulation it would split a step over two stages.
@@ -14,37 +14,24 @@ Usage:
 from __future__ import annotations
 
 import copy
-import math
-import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.optimization import get_wsd_schedule
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tacit import checkpoint
 from tacit.environment import environment
 from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
-from tacit.models import (
-    close_gap,
-    is_encoder_decoder,
-    load,
-    pad_id,
-    position_table,
-    target_logits,
-)
+from tacit.models import close_gap, is_encoder_decoder, load, pad_id, position_table, target_logits
 from tacit.rendering import Renderings, render
-from tacit.stages import IGNORED, Batcher, Schedule
+from tacit.stages import IGNORED, Batcher
 from tacit.student import Student
 from tacit.tasks import CUSTOM, Task
 from tacit.trace import Trace
@@ -52,47 +39,13 @@ from tacit.training.config import StepwiseInternalizationConfig
 from tacit.training.data import ByLength, Indices, as_traces, check_positions, render_training
 from tacit.training.memory import keep_freed_memory
 from tacit.training.optimizers import MuonAdamW
-from tacit.training.previous import PreviousStage
-from tacit.training.progress import METRICS, Metrics, StopOnSignal
-from tacit.training.resume import (
-    forget_good,
-    forget_rotation,
-    good_checkpoint,
-    is_whole,
-    keep_good,
-    last_whole_checkpoint,
-    read_state,
-    unmake,
-    write_state,
-)
+from tacit.training.restarts import RestartingTrainer
 
 if TYPE_CHECKING:
     import datasets
 
-LAG = 2  # optimizer steps after which a loss is read: by then the device has long computed it
-ANOTHER_ORDER = 1_000_003  # between the seeds of two attempts: a sampler adds the number of the epoch to its own
 
-
-class Interrupted(KeyboardInterrupt):
-    """Training was stopped by a signal; a checkpoint of the last step is on disk."""
-
-
-class Reading:
-    """A number that the device is computing, on its way to the host: `float` waits for it and for nothing after it."""
-
-    def __init__(self, value: torch.Tensor) -> None:
-        self.value = value.to("cpu", non_blocking=value.is_cuda)  # from a GPU, into pinned memory
-        self.arrived = torch.cuda.Event() if value.is_cuda else None
-        if self.arrived is not None:
-            self.arrived.record()
-
-    def __float__(self) -> float:
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        return float(self.value)
-
-
-class StepwiseInternalizationTrainer(Trainer):
+class StepwiseInternalizationTrainer(RestartingTrainer):
     """Trains a language model while its chain of thought is removed from the targets, stage by stage.
 
     Args:
@@ -112,7 +65,6 @@ class StepwiseInternalizationTrainer(Trainer):
             schedule removes them, the adapters cannot be merged, or settings do not fit together.
     """
 
-    args: StepwiseInternalizationConfig
     _tag_names = ["tacit", "implicit-cot"]
 
     def __init__(
@@ -148,61 +100,36 @@ class StepwiseInternalizationTrainer(Trainer):
         self.tokenizer = processing_class
         self.template = args.make_template(processing_class)
         self.encoder_decoder = is_encoder_decoder(model)
-        # `left_out` counts training traces longer than max_length.
-        self.rendered, self.left_out = render_training(as_traces(train_dataset), processing_class, model, args)
+        # `left_out` counts training traces, by the reason.
+        rendered, self.left_out = render_training(as_traces(train_dataset), processing_class, model, args)
         self.eval_rendered = None if eval_dataset is None else self._render_evaluated(eval_dataset, model)
         if args.eval_strategy != "no" and eval_dataset is None:
             raise TacitError("eval_strategy needs validation traces (data.validation in a recipe); or set it to 'no'")
         try:
             super().__init__(
+                rendered,
+                args,
+                listener,
                 model=model,
-                args=args,
-                train_dataset=Indices(len(self.rendered)),
                 eval_dataset=None if self.eval_rendered is None else Indices(len(self.eval_rendered)),
-                data_collator=Indices.collate,
                 processing_class=processing_class,
                 callbacks=callbacks,
             )
         except (ValueError, RuntimeError, ImportError) as error:  # settings that transformers refuses
             raise TacitError(str(error).strip().split("\n")[0]) from None
         self.projects_targets_only = self._projects_targets_only()
-        if args.soft_targets and not self.projects_targets_only:
-            raise TacitError(
-                "soft_targets goes with causal models, without torch_compile, label_smoothing_factor and DataParallel"
-            )
         if args.device.type == "cpu":
             keep_freed_memory()
         if self.encoder_decoder or self.projects_targets_only:
             self.model_accepts_loss_kwargs = True  # `compute_loss` sees to it, whatever the model does
-        self.remove_callback(PrinterCallback)
-        self.stop_on_signal = StopOnSignal()
-        self.add_callback(self.stop_on_signal)
-        if listener is not None:
-            self.remove_callback(ProgressCallback)
-        self.folder = Path(args.output_dir or "trainer_output")
-        self.metrics = Metrics(self.folder / METRICS, listener and self._heard_by(listener))
         if args.optimizer == "muon":
             self.optimizer_cls_and_kwargs = (_muon_factory, _muon_settings(args))
-        self.removal = args.removal
         if args.keep_positions:
             self._check_kept_positions()
         self.batcher = Batcher(self.rendered, pad_id(self.tokenizer), args.device, args.keep_positions)
         self.eval_batcher = None
         if self.eval_rendered is not None:
             self.eval_batcher = Batcher(self.eval_rendered, pad_id(self.tokenizer), args.device, args.keep_positions)
-        self.schedule: Schedule = args.make_schedule(self.rendered, self.steps_per_epoch)
-        self.removed: int | None = None  # in force since the last optimizer step
-        self.previous: PreviousStage | None = None  # with soft targets, from the first removal on
-        self.recovery = args.make_recovery()
-        self.outcome: str | None = None  # what happened, in words, where training did not go smoothly
-        self._collapse: str | None = None  # why this attempt is given up
-        self._loss: torch.Tensor | None = None  # of the micro-batches so far of this optimizer step
-        self._losses: dict[int, SupportsFloat] = {}  # by optimizer step, until they are read
-
-    def _heard_by(self, listener: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
-        return lambda line: listener(
-            {**line, "max_steps": self.recovery.lost + (self.recovery.max_steps or self.state.max_steps)}
-        )
 
     def _render_evaluated(self, rows: Iterable[Trace] | datasets.Dataset, model: PreTrainedModel) -> Renderings:
         traces = as_traces(rows)
@@ -232,14 +159,6 @@ class StepwiseInternalizationTrainer(Trainer):
         # torch.compile would compile anew for every number of targets, until it gives up.
         return not (self.encoder_decoder or other or args.n_gpu > 1 or args.torch_compile)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """T in optimizer steps."""
-        args = self.args
-        micro_batches = len(self.rendered) / (self._train_batch_size * args.world_size)
-        whole = math.floor(micro_batches) if args.dataloader_drop_last else math.ceil(micro_batches)
-        return max(1, math.ceil(whole / args.gradient_accumulation_steps))
-
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         """Trainer's; for `train_sampling_strategy="group_by_length"`, by the length before any removal."""
         args = self.args
@@ -250,12 +169,6 @@ class StepwiseInternalizationTrainer(Trainer):
             lengths, batch_size, self._order_seed, epoch=lambda: self.state.global_step // self.steps_per_epoch
         )
 
-    @property
-    def _order_seed(self) -> int:
-        """Of the order of the data, which is another one after each restart."""
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return seed + ANOTHER_ORDER * self.recovery.restarts
-
     # --- stages ------------------------------------------------------------------------------------------------------
 
     def get_batch_samples(
@@ -265,10 +178,7 @@ class StepwiseInternalizationTrainer(Trainer):
         step = self.state.global_step
         if step >= self.state.max_steps:  # resumed where all was done; Trainer would take one step more
             return [], None
-        for earlier in sorted(s for s in self._losses if s <= step - LAG):
-            loss = float(self._losses.pop(earlier))
-            self._check_finite(earlier, loss)
-            self.schedule.observe(earlier, loss)
+        self._read_losses(step)
         if self._collapse:
             self.control.should_training_stop = True
             return [], None
@@ -285,28 +195,9 @@ class StepwiseInternalizationTrainer(Trainer):
             shortened: dict[str, Any] = self.batcher.cut(examples, start, length)
             if self.projects_targets_only:
                 shortened["rows"] = self.batcher.predicting(examples, length)
-            if self.previous is not None:
-                shortened["previous"] = self._cut_before(examples, amount, length)
             return shortened
 
         return super().get_batch_samples(map(cut, epoch_iterator), num_batches, device)
-
-    def _cut_before(
-        self, examples: np.ndarray, amount: np.ndarray | int, length: np.ndarray
-    ) -> dict[str, torch.Tensor]:
-        """The batch as the previous stage's model reads it, and where it predicts what the student predicts.
-
-        Args:
-            amount (`int` or `np.ndarray` of shape (B,)): What is removed for the student.
-            length (`np.ndarray` of shape (B,)): The same in tokens.
-        """
-        assert self.previous is not None
-        step = (self.removed or 0) - self.previous.removed
-        start, shorter = self.removal.spans(self.rendered, examples, np.maximum(0, amount - step))
-        batch = self.batcher.cut(examples, start, shorter)
-        del batch["labels"]
-        targets = self.rendered.lengths[examples] - self.rendered.prompt_lengths[examples] - length
-        return {**batch, "rows": self.batcher.predicting(examples, shorter, targets)}
 
     def _begin_stage(self, removed: int) -> None:
         """At the start of the step in which the stage advances: a checkpoint never sees an emptied optimizer."""
@@ -314,9 +205,6 @@ class StepwiseInternalizationTrainer(Trainer):
             self.keep_stage()
         if self.is_world_process_zero():
             self.metrics.write("stage", self.spent, removed=removed, total=self.schedule.total, previous=self.removed)
-        self.previous = None
-        if self.args.soft_targets and removed < self.schedule.total:  # in the end the student outgrows it
-            self.previous = PreviousStage(self.accelerator.unwrap_model(self.model), self.removed or 0)
         if self.args.reset_optimizer:
             # Only the state: the object stays, and with it accelerate's wrapper, schedulers and sharding.
             assert isinstance(self.optimizer, torch.optim.Optimizer)
@@ -344,12 +232,9 @@ class StepwiseInternalizationTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if rows is not None:
             head = self.accelerator.unwrap_model(model).get_output_embeddings()
-            read = {name: value for name, value in inputs.items() if name not in ("labels", "rows", "previous")}
+            read = {name: value for name, value in inputs.items() if name not in ("labels", "rows")}
             logits = target_logits(model, head, rows, **read)
             loss = cross_entropy(logits.float(), inputs["labels"].flatten()[rows + 1], reduction="sum")
-            if self.previous is not None:
-                share = self.args.soft_targets
-                loss = (1 - share) * loss + share * self.previous.divergence(logits, **inputs["previous"])
             weight, outputs = 1 / num_items_in_batch, {"logits": logits}
         else:
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
@@ -358,18 +243,6 @@ class StepwiseInternalizationTrainer(Trainer):
             weight *= self.accelerator.num_processes
         return (loss * weight, outputs) if return_outputs else loss * weight
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Trainer's, with the step's loss set aside for the schedule."""
-        loss = super().training_step(*args, **kwargs)
-        step = self.state.global_step
-        self._loss = loss if self._loss is None else self._loss + loss
-        if self.accelerator.sync_gradients:  # the step's last micro-batch
-            whole, self._loss = self._loss, None
-            if self.args.world_size > 1:
-                whole = self.accelerator.reduce(whole.clone(), reduction="mean")
-            self._losses[step] = Reading(whole)
-        return loss
-
     @cached_property
     def _operations_per_token(self) -> int:
         return 6 * self.accelerator.unwrap_model(self.model).num_parameters(exclude_embeddings=True)
@@ -377,197 +250,6 @@ class StepwiseInternalizationTrainer(Trainer):
     def floating_point_ops(self, inputs: dict[str, torch.Tensor | Any]) -> int:
         """Trainer's estimate, which would count the parameters anew at every step."""
         return self._operations_per_token * inputs["input_ids"].numel()
-
-    # --- one training, resumed exactly -------------------------------------------------------------------------------
-
-    def train(  # ty: ignore[incompatible-method-override]
-        self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any
-    ) -> Any:
-        """As `Trainer.train`; `True` resumes from the last whole checkpoint, or starts where there is none.
-
-        A training that collapses goes back to its last good stage, at most `max_restarts` times. If that does not
-        help, the model is that stage's in the end, and `outcome` says so.
-
-        Raises:
-            Interrupted: A signal stopped training; the checkpoint of its last step is on disk.
-            TacitError: There is no whole checkpoint of that name, or one of an older version; or the loss is not a
-                finite number and no stage was good before.
-        """
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_whole_checkpoint(self.folder)
-            if resume_from_checkpoint and self.args.should_save:
-                os.utime(resume_from_checkpoint)  # the newest again: half-written ones are deleted before it
-        elif resume_from_checkpoint and not is_whole(Path(resume_from_checkpoint)):
-            raise TacitError(f"{resume_from_checkpoint}: no checkpoint to resume from, or a half-written one")
-        own_max_steps = self.args.max_steps
-        checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint else None
-        step, restart = self._restore(checkpoint)
-        if self.is_world_process_zero():
-            self.metrics.start(self.recovery.lost + step)
-        try:
-            while True:
-                if restart:
-                    self._begin_again(restart)
-                output = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None, **kwargs)
-                self.stop_on_signal.restore()
-                reason = self._failure()
-                if reason and self.recovery.restarts < self.recovery.max_restarts:
-                    checkpoint = self._go_back(reason)
-                    _, restart = self._restore(checkpoint)
-                elif not self.stop_on_signal.requested:
-                    self._finish(reason)
-                    return output
-                if self.stop_on_signal.requested:
-                    raise Interrupted
-        finally:
-            self.stop_on_signal.restore()
-            self.args.max_steps = own_max_steps
-
-    def _restore(self, checkpoint: Path | None) -> tuple[int, dict[str, Any] | None]:
-        """Our part of a checkpoint, or of a beginning: its optimizer step, and the restart that begins with it."""
-        args, state = self.args, read_state(checkpoint) if checkpoint else {}
-        self._losses.clear()
-        self._loss = None
-        self._collapse = self.outcome = None
-        self.schedule = args.make_schedule(self.rendered, self.steps_per_epoch)
-        self.recovery = args.make_recovery()
-        self.removed, step = state.get("removed"), state.get("step", 0)
-        self.previous = None
-        if checkpoint and state.get("previous") is not None:
-            self.previous = PreviousStage.load(
-                checkpoint, self.accelerator.unwrap_model(self.model), state["previous"]
-            )
-        if state:
-            self.schedule.load_state_dict(state["schedule"])
-            self.recovery.load_state_dict(state["recovery"])
-            self._losses = {int(s): loss for s, loss in state["losses"].items()}
-        elif args.should_save:
-            forget_good(self.folder)
-        if self.recovery.on:
-            self._find_good(step)
-        if self.recovery.max_steps is not None:
-            args.max_steps = self.recovery.max_steps
-        self.removal = replace(args.removal, seed=args.seed + ANOTHER_ORDER * self.recovery.restarts)
-        self.accelerator.dataloader_config.data_seed = self._order_seed
-        return step, state.get("restart")
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Trainer's checkpoint, then our state with the size of each of its files: without it, it is half-written."""
-        if self._collapse:  # to be given up
-            return
-        step = self.state.global_step
-        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-        if self.args.should_save:
-            unmake(folder)
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # each process has written a file of its own
-        losses = {step: float(loss) for step, loss in self._losses.items()}
-        if not self.args.should_save:
-            return
-        if self.previous is not None:
-            self.previous.save(folder)
-        state = {
-            "step": step,
-            "removed": self.removed,
-            "previous": None if self.previous is None else self.previous.removed,
-            "schedule": self.schedule.state_dict(),
-            "recovery": self.recovery.state_dict(),
-            "losses": losses,
-        }
-        write_state(folder, state)
-        if self.recovery.good is not None and self.recovery.good.step == step:
-            keep_good(self.folder, step)
-
-    # --- what collapses goes back ------------------------------------------------------------------------------------
-
-    @property
-    def spent(self) -> int:
-        """All optimizer steps so far, with those that a restart has lost."""
-        return self.recovery.lost + self.state.global_step
-
-    def _watch(self, removed: int, exact_match: float) -> None:
-        """Shows an evaluation to the recovery; all ranks take the first one's, and so the same decision."""
-        if self.args.world_size > 1:
-            (exact_match,) = broadcast_object_list([exact_match])
-        if self.recovery.observe(self.state.global_step, removed, exact_match):
-            self.control.should_save = True
-        self._collapse = self._collapse or self.recovery.collapse(self.schedule.total)
-        if self._collapse:
-            self.control.should_training_stop = True
-
-    def _check_finite(self, step: int, loss: float) -> None:
-        """Gives the attempt up, or the training where there is nothing to go back to, at a loss that is NaN or inf."""
-        if math.isfinite(loss):
-            return
-        if not self.recovery.on or self.recovery.good is None:
-            raise TacitError(
-                f"the loss is not a finite number ({loss}) at step {self.recovery.lost + step:,}; try a lower "
-                "learning_rate, warmup_steps, or bf16: false"
-            )
-        total = self.schedule.total
-        self._collapse = f"the loss is not a finite number at {self.removed or 0} of {total} removed"
-
-    def _failure(self) -> str | None:
-        """Why the attempt that has just ended is given up, in words; else None."""
-        if self.state.global_step >= self.state.max_steps:
-            for step, loss in self._losses.items():  # those that nobody has read yet
-                self._check_finite(step, float(loss))
-            if self.recovery.on and not self._collapse:
-                return self.recovery.failure(self.schedule.total)
-        return self._collapse
-
-    def _go_back(self, reason: str) -> Path:
-        """Writes a restart into the checkpoint of the last good stage, from where any process can carry it out."""
-        good = self.recovery.good
-        assert good is not None  # else nothing is given up
-        checkpoint = good_checkpoint(self.folder, good.step)
-        if self.args.should_save:
-            spent, state = self.spent, read_state(checkpoint)
-            self.schedule.load_state_dict(state["schedule"])
-            self.schedule.slow_down(good.step)
-            self.recovery.load_state_dict(state["recovery"])
-            self.recovery.restart(spent, self.state.max_steps)
-            restart = {"step": spent, "from_step": good.spent, "text": self.recovery.tell_restart(reason)}
-            parts = {"schedule": self.schedule.state_dict(), "recovery": self.recovery.state_dict()}
-            write_state(checkpoint, {**state, **parts, "restart": restart})
-        self.accelerator.wait_for_everyone()
-        return checkpoint
-
-    def _begin_again(self, restart: dict[str, Any]) -> None:
-        """Drops what the lost steps left behind, and tells of it."""
-        self.optimizer = self.lr_scheduler = None
-        if self.args.should_save:
-            forget_rotation(self.folder)
-        self._tell("restart", **restart)
-
-    def _finish(self, reason: str | None) -> None:
-        """At the end: what happened, in words; where all restarts have failed, the model of the last good stage."""
-        good, total = self.recovery.good, self.schedule.total
-        if reason and good:
-            self._load_from_checkpoint(str(good_checkpoint(self.folder, good.step)))
-            self.removed = good.removed
-            self.outcome = self.recovery.tell_given_up(reason, total)
-        elif self.recovery.on and self.state.global_step >= self.state.max_steps:
-            self.outcome = self.recovery.tell_end(total)
-        if self.outcome:
-            self._tell("outcome", self.spent, text=self.outcome)
-
-    def _tell(self, event: str, step: int, **values: Any) -> None:
-        """Writes a line of the metrics, with the removal in force; `step` counts all optimizer steps."""
-        if self.is_world_process_zero():
-            self.metrics.write(event, step, removed=self.removed or 0, total=self.schedule.total, **values)
-
-    def _find_good(self, step: int) -> None:
-        """Sees to it that the last good stage is on disk, whatever was killed or resumed from elsewhere."""
-        good = self.recovery.good
-        if good is None:
-            return
-        rotating = self.folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-        if good.step == step and self.args.should_save and is_whole(rotating):
-            keep_good(self.folder, step)
-        self.accelerator.wait_for_everyone()
-        if not is_whole(good_checkpoint(self.folder, good.step)):
-            self.recovery.good = None
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Trainer's; with `decay_share`, constant (after any warm-up) and then linear to zero."""

@@ -1,10 +1,11 @@
-"""Whether the calculations that a rationale writes as `<<a=b>>` are right. Nothing is evaluated as code.
+"""The calculations that a rationale writes as `<<a=b>>`: are they right, what is b. Nothing is evaluated as code.
 
 Numbers may have decimals, thousands commas, a currency sign or a percent sign; the operations are + - * / // ** and
 brackets, also written x, ×, ÷, ^ and −. What is not of this kind cannot be judged, and is not called wrong. A result
 with decimals may be rounded or cut: `20/3=6.67` and `20/3=6.6` are right, `20/3=7` is not.
 
-Usage: `judge("<<48/2=24>>") is True`; `judge("<<2+2=5>>") is False`; `judge("<<two=2>>") is None`.
+Usage: `judge("<<48/2=24>>") is True`; `judge("<<2+2=5>>") is False`; `judge("<<two=2>>") is None`;
+`value_of("48/2") == "24"`; `value_of(" 4 8 / 2 ") == " 2 4 "`.
 """
 
 import ast
@@ -15,12 +16,13 @@ LONGEST = 200
 SIGNS = str.maketrans({"x": "*", "X": "*", "×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "[": "(", "]": ")"})
 READABLE = re.compile(r"[0-9.+*/() -]+")
 FINEST = 12  # decimals
+MOST = 10**15  # what is as large is left to its writer
 
 
 def calculate(expression: str) -> Fraction | None:
     """The value of an expression; `None` where it is none that can be read, or has no value."""
     text = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))|[$€£]", "", expression.strip()).translate(SIGNS)
-    text = re.sub(r"([0-9.]+) *%", r"(\1/100)", text).replace("^", "**")
+    text = re.sub(r"(?<![0-9.])([0-9.]+) *%", r"(\1/100)", text).replace("^", "**")
     # A bracket behind a number would be a call.
     if len(text) > LONGEST or not READABLE.fullmatch(text) or re.search(r"[0-9.)] *\(", text):
         return None
@@ -73,3 +75,26 @@ def judge(span: str) -> bool | None:
         for value in values
         if value is not None
     )
+
+
+def value_of(expression: str) -> str | None:
+    """The value of what stands between `<<` and `=`, as it is to be written between `=` and `>>`.
+
+    It is exact: `10`, `2.5`, `-0.4`. Where the expression begins with a space, so does the value, and a space ends
+    it; where no two of the expression's digits stand together either, the value's are set apart: ` 2 4 `.
+
+    Args:
+        expression (`str`): Such as `48/2` or ` 4 8 / 2 `.
+
+    Returns:
+        `None` for what cannot be read, has no value, or none of at most 12 decimals and 15 digits before them: how
+        2/3 is rounded is the writer's choice.
+    """
+    spaced = expression.startswith(" ")
+    apart = spaced and not re.search(r"[0-9.]{2}", expression)
+    value = calculate(re.sub(r"(?<=[0-9.]) (?=[0-9.])", "", expression) if apart else expression)
+    if value is None or abs(value) >= MOST or (scaled := value * 10**FINEST).denominator > 1:
+        return None
+    whole, part = divmod(abs(scaled.numerator), 10**FINEST)
+    text = "-" * (value < 0) + f"{whole}.{part:0{FINEST}}".rstrip("0").rstrip(".")
+    return f" {' '.join(text) if apart else text} " if spaced else text

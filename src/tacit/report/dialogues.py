@@ -1,0 +1,89 @@
+"""The measures of dialogues in a row of `summary.json`, as `tacit.evaluation.socratic` made them, for people.
+
+Usage: `measures = read_measures(row.get("dialogues"))`; `wrong_places([measures])`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tacit.report.values import number
+
+NOWHERE = "nowhere"  # a dialogue that went wrong there concluded right
+LAST_PLACES = ("last step", "too few questions", "too many questions")  # after all steps by number
+
+FALLBACKS = {  # what `tacit.socratic.pipeline` does where a dialogue goes wrong
+    "nothing asked": "the problem's own final question was",
+    "unended decomposition": "the problem's own final question took the place of its last one",
+    "too many questions": "the first ones and the last were asked",
+    "repeated question": "it was asked once",
+    "reference to no earlier step": "it was read as text",
+    "unmarked answer": "what looked like an answer was taken",
+    "step without an answer": "its text alone was told",
+    "unreadable step": "it was left out",
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share with its interval, of `n`."""
+
+    share: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: float | None = None
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What `summarise_dialogues` found, under the same names; a value that the run does not know is None or empty."""
+
+    n: float | None = None
+    questions: float | None = None
+    gold_questions: float | None = None
+    bleu: float | None = None
+    same_count: Share = Share()
+    same_questions: Share = Share()
+    steps: Share = Share()
+    gold_history: Share = Share()
+    first_wrong: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, float] = field(default_factory=dict)
+
+    def went_wrong_at(self, place: str) -> float:
+        """The share of dialogues that left the data first there."""
+        return self.first_wrong.get(place, 0.0) / sum(self.first_wrong.values())
+
+
+def read_measures(value: Any) -> Measures:
+    """The measures in a JSON value, as far as it has them."""
+    found = value if isinstance(value, dict) else {}
+    return Measures(
+        **{name: number(found.get(name)) for name in ("n", "questions", "gold_questions", "bleu")},
+        **{name: _share(found.get(name)) for name in ("same_count", "same_questions", "steps", "gold_history")},
+        **{name: _counts(found.get(name)) for name in ("first_wrong", "notes")},
+    )
+
+
+def _share(value: Any) -> Share:
+    found = value if isinstance(value, dict) else {}
+    interval = found.get("ci95")
+    low, high = map(number, interval) if isinstance(interval, list) and len(interval) == 2 else (None, None)
+    return Share(number(found.get("share")), low, high, number(found.get("n")))
+
+
+def _counts(value: Any) -> dict[str, float]:
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {str(name): count for name, found in pairs if (count := number(found)) is not None and count > 0}
+
+
+def wrong_places(measures: Sequence[Measures]) -> list[str]:
+    """Where any of these dialogues left the data first, in order: steps, then the rest."""
+
+    def order(place: str) -> tuple[int, int]:
+        step = re.fullmatch(r"step ([0-9]{1,9})", place)
+        return (0, int(step[1])) if step else (1, LAST_PLACES.index(place) if place in LAST_PLACES else 9)
+
+    return sorted({place for each in measures for place in each.first_wrong} - {NOWHERE}, key=order)

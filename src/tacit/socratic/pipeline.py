@@ -1,0 +1,322 @@
+"""A decomposer that asks and a solver that answers, together (Socratic CoT, arXiv 2212.00193).
+
+A problem is decomposed once; its sub-questions are answered in turn, the solver's own answers fed back. All problems
+advance side by side: turn j of all of them is one batch. Decoding is greedy.
+
+Usage: `pipeline = load("runs/word-problems/socratic")`; `pipeline.ask("Ada has ...").turns`;
+`pipeline.reply(problems, asked=[["How many ...?", ...], ...])` answers the sub-questions of somebody else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tacit import checkpoint
+from tacit.errors import TacitError
+from tacit.models import max_positions
+from tacit.socratic.rows import ASK, TELL, Turn, Wording, final_question, read_questions, refer, step_answer
+from tacit.student import Reply, Student
+from tacit.tasks import Task
+from tacit.trace import Step
+
+MAX_QUESTIONS = 12
+STUDENTS = ("decomposer", "solver", "planner", "student")  # folders of a pipeline; the last has all roles
+
+# What can go wrong in a dialogue, and what is done then. Every evaluation counts them.
+NOTHING_ASKED = "nothing asked"  # the problem's own final question is
+UNENDED = "unended decomposition"  # its last sub-question, perhaps cut, gives way to the problem's own final question
+TOO_MANY = "too many questions"  # the first ones and the last are asked
+REPEATED = "repeated question"  # it is asked once
+OPEN_REFERENCE = "reference to no earlier step"  # it is read as text
+UNMARKED = "unmarked answer"  # what looks like an answer in it is taken
+NO_ANSWER = "step without an answer"  # its text alone is told
+UNREADABLE = "unreadable step"  # it is not asked: what was told has no tokens, or has too many for the model
+
+
+@dataclass
+class Dialogue:
+    """Sub-questions, what was answered, and the conclusion.
+
+    Attributes:
+        problem (`str`): In the model's form.
+        plan (`str`): What guided the decomposer; empty where nothing did.
+        asked (`list[str]`): The sub-questions as they were asked, references as they stand.
+        turns (`list[Turn]`): Those that were answered, in their order.
+        shown (`str`): The answer as a person reads it.
+        generated_tokens (`int`): By all students together, with their ends of sequence.
+        reasoning_tokens (`int`): All of them but the last answer segment.
+        marked (`bool`): The answer stands behind an answer marker.
+        notes (`list[str]`): What went wrong, in the words above.
+    """
+
+    problem: str
+    plan: str = ""
+    asked: list[str] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    shown: str = ""
+    generated_tokens: int = 0
+    reasoning_tokens: int = 0
+    marked: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def answer(self) -> str:
+        """Of the last turn: the prediction. Empty where there is none."""
+        return self.turns[-1].answer if self.turns else ""
+
+    @property
+    def text(self) -> str:
+        """All of it, a turn a line."""
+        return "\n".join(
+            " ".join(filter(None, (ASK, question, TELL, text, answer))) for question, text, answer in self.turns
+        )
+
+
+@dataclass
+class SocraticPipeline:
+    """A decomposer and a solver, or one student that is both.
+
+    Args:
+        decomposer, solver (`Student`): Trained on the rows of these roles.
+        planner (`Student`, *optional*): Foretells what guides the decomposer.
+        wording (`Wording`): How the rows were written.
+        max_questions (`int`): Asked of a problem at most.
+        info (`dict`): What `tacit.json` says of it.
+
+    Raises:
+        TacitError: The decomposer is guided, and there is no planner.
+    """
+
+    decomposer: Student
+    solver: Student
+    planner: Student | None = None
+    wording: Wording = field(default_factory=Wording)
+    max_questions: int = MAX_QUESTIONS
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, students: Mapping[str, Student], wording: Wording, max_questions: int, info: dict[str, Any]
+    ) -> SocraticPipeline:
+        """The pipeline of students by role, as `students` names them. Raises `TacitError` where one is missing."""
+        both = students.get("student")
+        planner = students.get("planner", both if wording.guidance != "none" else None)
+        decomposer, solver = students.get("decomposer", both), students.get("solver", both)
+        if decomposer is None or solver is None:
+            raise TacitError(f"a Socratic pipeline has a decomposer and a solver; got {', '.join(students) or 'nobody'}")
+        return cls(decomposer, solver, planner, wording, max_questions, info)
+
+    @property
+    def task(self) -> Task:
+        """The solver's: it answers."""
+        return self.solver.task
+
+    @property
+    def students(self) -> dict[str, Student]:
+        """By role; one that has several comes once, as "student"."""
+        if self.decomposer is self.solver:
+            return {"student": self.solver}
+        roles = {"decomposer": self.decomposer, "solver": self.solver, "planner": self.planner}
+        return {role: student for role, student in roles.items() if student is not None}
+
+    @property
+    def calculator(self) -> bool:
+        """Whether the solver's calculations are done for it (see `Student`)."""
+        return self.solver.calculator
+
+    @calculator.setter
+    def calculator(self, wanted: bool) -> None:
+        self.solver.calculator = wanted
+
+    def ask(self, typed: str, asked: Sequence[str] | None = None) -> Dialogue:
+        """A person's problem, and perhaps a person's sub-questions, in their order.
+
+        Raises:
+            TacitError: Task or tokenizer cannot read one of them.
+        """
+        questions = None if asked is None else [[self.task.read_question(question) for question in asked]]
+        return self.reply([self.task.read_question(typed)], asked=questions)[0]
+
+    def reply(
+        self,
+        problems: Sequence[str],
+        batch_size: int = 64,
+        asked: Sequence[Sequence[str]] | None = None,
+        plans: Sequence[str] | None = None,
+    ) -> list[Dialogue]:
+        """The dialogues of problems in the model's form (a trace's `question`).
+
+        Args:
+            problems: The texts.
+            batch_size (`int`): Problems at a time.
+            asked: The sub-questions of each problem, from somebody else (gold ones, a teacher's); the decomposer's
+                own by default.
+            plans: What guides the decomposer, from somebody else; the planner's by default.
+
+        Raises:
+            TacitError: A problem is empty, or the tokenizer cannot represent it.
+        """
+        dialogues = [Dialogue(problem) for problem in problems]
+        if asked is None:
+            self._plan(dialogues, batch_size, plans)
+            self._decompose(dialogues, batch_size)
+        else:
+            for dialogue, questions in zip(dialogues, asked, strict=True):
+                dialogue.asked = [question.strip() for question in questions if question.strip()]
+        for dialogue in dialogues:
+            if not dialogue.asked:
+                dialogue.notes.append(NOTHING_ASKED)
+                dialogue.asked = [final_question(dialogue.problem)]
+        for j in range(max((len(dialogue.asked) for dialogue in dialogues), default=0)):
+            self.answer([dialogue for dialogue in dialogues if j < len(dialogue.asked)], j, batch_size)
+        for dialogue in dialogues:
+            dialogue.shown = self.task.show_answer(dialogue.answer)
+        return dialogues
+
+    def _plan(self, dialogues: list[Dialogue], batch_size: int, plans: Sequence[str] | None) -> None:
+        if self.wording.guidance == "none":
+            return
+        if plans is None:
+            if self.planner is None:
+                raise TacitError("the decomposer is guided, but there is no planner: give the plans")
+            replies = self.planner.reply([self.wording.plan(each.problem) for each in dialogues], batch_size)
+            for dialogue, reply in zip(dialogues, replies, strict=True):
+                dialogue.generated_tokens += reply.generated_tokens
+            plans = [reply.answer for reply in replies]
+        for dialogue, plan in zip(dialogues, plans, strict=True):
+            dialogue.plan = plan
+
+    def _decompose(self, dialogues: list[Dialogue], batch_size: int) -> None:
+        read = [self.wording.decompose(dialogue.problem, dialogue.plan) for dialogue in dialogues]
+        for dialogue, reply in zip(dialogues, self.decomposer.reply(read, batch_size), strict=True):
+            dialogue.generated_tokens += reply.generated_tokens
+            written = reply.text.rpartition(self.decomposer.template.marker)[0] if reply.marked else reply.text
+            questions = read_questions(written)
+            if questions and not reply.marked:
+                dialogue.notes.append(UNENDED)
+                questions[-1] = final_question(dialogue.problem)
+            asked = list(dict.fromkeys(questions))
+            if len(asked) < len(questions):
+                dialogue.notes.append(REPEATED)
+            if len(asked) > self.max_questions:
+                dialogue.notes.append(TOO_MANY)
+                asked = [*asked[: self.max_questions - 1], asked[-1]]
+            dialogue.asked = asked
+
+    def answer(self, dialogues: Sequence[Dialogue], j: int, batch_size: int) -> None:
+        """Adds turn j, counted from 0, to dialogues that have the earlier ones and a sub-question for it."""
+        prompts, asking = [], []
+        for dialogue in dialogues:
+            question, open_ends = refer(dialogue.asked[j], [turn.answer for turn in dialogue.turns])
+            dialogue.notes.extend([OPEN_REFERENCE] * open_ends)
+            prompt = self._prompt(dialogue, question)
+            if prompt is None:
+                dialogue.notes.append(UNREADABLE)
+            else:
+                prompts.append(prompt)
+                asking.append((dialogue, question))
+        written = self.solver.generate(prompts, batch_size)
+        for (dialogue, question), ids in zip(asking, written, strict=True):
+            self._take(dialogue, question, self.solver.read(ids))
+
+    def _prompt(self, dialogue: Dialogue, question: str) -> Any:
+        """Token ids; `None` where what was told cannot be read. Raises `TacitError` where the problem cannot be."""
+        try:
+            prompt = self.solver.prompt(self.wording.solve(dialogue.problem, dialogue.turns, question))
+        except TacitError:
+            self.solver.prompt(self.wording.solve(dialogue.problem, [], final_question(dialogue.problem)))
+            return None
+        positions = max_positions(self.solver.model)
+        return prompt if positions is None or len(prompt) <= positions else None
+
+    def _take(self, dialogue: Dialogue, question: str, reply: Reply) -> None:
+        text, answer = reply.text, reply.answer
+        if reply.marked:
+            text = text.rpartition(self.solver.template.marker)[0].strip()
+        elif answer:  # the task may find it in another form than it is told in
+            answer = step_answer(Step(text))
+        dialogue.turns.append(Turn(question, text, answer))
+        dialogue.marked = reply.marked
+        dialogue.reasoning_tokens = dialogue.generated_tokens + reply.reasoning_tokens
+        dialogue.generated_tokens += reply.generated_tokens
+        if not answer:
+            dialogue.notes.append(NO_ANSWER)
+        elif not reply.marked:
+            dialogue.notes.append(UNMARKED)
+
+    # --- on disk -----------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes each student into a folder of its own, for stock transformers, then what makes them a pipeline.
+
+        Raises:
+            TacitError: The folder cannot be written.
+        """
+        folder = Path(folder)
+        for role, student in self.students.items():
+            checkpoint.save(student, folder / role)
+        about = {
+            **self.info,
+            "students": list(self.students),
+            "wording": asdict(self.wording),
+            "max_questions": self.max_questions,
+            "task": self.task.name,
+        }
+        checkpoint.write_info(folder, about, _card(self))
+
+
+def load(folder: str | os.PathLike) -> Student | SocraticPipeline:
+    """What a folder of tacit's holds: a student, or a pipeline of several.
+
+    Raises:
+        TacitError: The folder is neither, or a student in it is missing.
+    """
+    info = checkpoint.load_info(folder)
+    if "students" not in info:
+        return checkpoint.load(folder)
+    students = {role: checkpoint.load(Path(folder) / role) for role in STUDENTS if role in info["students"]}
+    return SocraticPipeline.of(students, Wording(**info["wording"]), info["max_questions"], info)
+
+
+def _card(pipeline: SocraticPipeline) -> str:
+    """The model card of a pipeline: what is in its folders, and how it is used."""
+    info, task = pipeline.info, pipeline.task
+    example = json.dumps(task.example or "your question", ensure_ascii=False)
+    result = info.get("evaluation")
+    measured = "Not evaluated by tacit."
+    if result:
+        low, high = result["ci95"]
+        measured = (
+            f"Accuracy {result['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {result['n']:,} held-out "
+            f"problems, with {result['generated_tokens']:.1f} generated tokens per problem, of all students together."
+        )
+    folders = "\n".join(f"- `{role}/`: an ordinary checkpoint, with a card of its own" for role in pipeline.students)
+    return f"""---
+library_name: transformers
+tags: [tacit, socratic]
+---
+
+# {info.get("name", "pipeline")}: Socratic CoT on {task.name}
+
+A decomposer that asks sub-questions, and a solver that answers them in turn (arXiv:2212.00193), trained with tacit
+({task.summary}).
+
+{folders}
+
+## Use
+
+`tacit ask . {example}` shows the dialogue. In Python: `tacit.load(".").ask({example}).turns`. The students alone run
+in stock transformers; `tacit.json` says how their prompts are written.
+
+## Measured
+
+{measured}
+
+## Limits
+
+Trained for one task and one way of writing it; other questions get meaningless answers."""
