@@ -1,10 +1,13 @@
 """`tacit run`, `eval`, `ask`, `compare`, `report`, typed as a person types them, with everything that can go wrong."""
 
+import io
 import json
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from tacit.cli import main
 from tacit.evaluation.statistics import paired
 from tacit.formats import write
 from tacit.recipe import load_recipe
+from tacit.report.words import NAMES
 from tacit.run import Run
 from tacit.tasks import get_task
 from tacit.trace import Trace, read_jsonl, write_jsonl
@@ -408,6 +412,9 @@ def test_a_run_that_varies_a_key(here: Path, tacit: Any, tmp_path: Path) -> None
     assert [len(one["by_seed"]) for one in told] == [2, 2, 0]
     shown = tacit("compare", tmp_path / "run").out
     assert "Explicit CoT, max_steps 4" in shown
+    names = [re.split(r"  +", line.strip())[0] for line in result.out.splitlines()]
+    named = [name for name in names if name in NAMES.values()]
+    assert named == ["Explicit CoT"] * 4 + ["No CoT"] * 2 + ["Random guessing"], "seeds of a method stand together"
 
 
 # --- report ----------------------------------------------------------------------------------------------------------
@@ -443,6 +450,153 @@ def test_reports_that_cannot_be(here: Path, tacit: Any, words: list[str], status
     assert (result.status, result.out) == (status, "")
     assert message in result.err
     assert not (here / "r.html").exists()
+
+
+# --- Socratic CoT ----------------------------------------------------------------------------------------------------
+
+SOCRATIC = """
+task: word_problems
+data: {steps: 2-3, distractors: 0, train: 900, validation: 4, test: 6, seed: 1}
+model: {architecture: gpt2, config: {n_layer: 1, n_embd: 32, n_head: 2}}
+train: {max_steps: 2, per_device_train_batch_size: 8, logging_steps: 1}
+methods: {no_cot: {}, socratic: {guidance: operators}, oracle: {}}
+evaluation: {speed_problems: 2, batch_size: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def pair_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of planner, decomposer and solver, its test problems, and what was told."""
+    path = tmp_path_factory.mktemp("pair")
+    (path / "pair.yaml").write_text(SOCRATIC)
+    told = {"out": io.StringIO(), "err": io.StringIO()}
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told["out"]), redirect_stderr(told["err"]):
+        patch.chdir(path)
+        patch.setattr(sys, "argv", ["tacit", "run", "pair.yaml"])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    assert not stop.value.code, told["err"].getvalue()
+    for name, text in told.items():
+        (path / f"{name}.txt").write_text(text.getvalue())
+    write_jsonl(load_recipe(path / "pair.yaml").traces()[2], path / "test.jsonl")
+    return path
+
+
+@pytest.fixture
+def pair(pair_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(pair_home)
+    return pair_home
+
+
+def test_a_socratic_run_names_methods_and_students(pair: Path, tacit: Any) -> None:
+    lines = (pair / "out.txt").read_text().splitlines()
+    table = {name: cells for name, *cells in (re.split(r"  +", line.strip()) for line in lines)}
+    assert table["Socratic, gold questions"][-4:] == ["-"] * 4, "no speed and no training of its own"
+    assert table["Socratic CoT"][-2] == "6", "the steps of three students"
+    assert "-" not in table["Socratic CoT"]
+    assert " ask runs/pair/socratic " in (pair / "out.txt").read_text()
+    lines = (pair / "err.txt").read_text().splitlines()
+    told = [line.partition("  ")[0] for line in lines if line.startswith("socratic")]
+    told = [line for line in told if "parameters" not in line and "step 1/2" not in line]
+    students = ("decomposer", "solver", "planner")
+    assert told[:7] == [
+        *(f"socratic/{name}: {what}" for name in students for what in ("preparing data", "step 2/2")),
+        "socratic: evaluating on 6 problems",
+    ]
+    shown = tacit("compare", "runs/pair", "--against", "socratic").out
+    assert "Socratic, gold questions" in shown
+
+
+def test_asking_a_pair_shows_the_dialogue(pair: Path, tacit: Any) -> None:
+    pipeline = Run("runs/pair").student("socratic")
+    typed = Run("runs/pair").predictions("socratic")[0]["shown_question"]
+    steps = load_recipe("pair.yaml").traces()[0][0].steps  # in words that the students know
+    asked = [pipeline.task.show_question(step.question or "") for step in steps]
+    words = ["ask", "runs/pair/socratic", typed, "-q", asked[0], *(f"--sub-question={each}" for each in asked[1:])]
+    for given, said in ((["ask", "runs/pair/socratic", typed], pipeline.ask(typed)), (words, None)):
+        said = said or pipeline.ask(typed, asked)
+        shown = tacit(*given)
+        assert shown.status == 0, shown.err
+        lines = shown.out.splitlines()
+        assert lines[-1] == said.shown
+        assert sum(line.startswith("A  ") for line in lines) == len(said.turns)
+        assert [line[3:] for line in lines if line.startswith("Q  ")] == [
+            pipeline.task.show_question(turn.question) for turn in said.turns
+        ]
+        assert [line.partition(":")[0] for line in lines if line.startswith("!  ")] == [
+            f"!  {note}" for note in dict.fromkeys(said.notes)
+        ]
+        told = json.loads(tacit(*given, "--json").out)
+        assert list(told) == ["question", "answer", "text", "plan", "turns", "notes", "reasoning_tokens"]
+        assert told["turns"] == [turn._asdict() for turn in said.turns]
+        assert (told["answer"], told["plan"], told["notes"]) == (said.shown, said.plan, said.notes)
+        assert tacit(*given, "--text").out.strip() == said.text.strip()
+    assert [line for line in lines if line.startswith("Q  ")] == [f"Q  {question}" for question in asked]
+
+
+def test_evaluating_a_pair(pair: Path, tacit: Any, tmp_path: Path) -> None:
+    words = ["eval", "runs/pair/socratic", "--data", "test.jsonl"]
+    told = json.loads(tacit(*words, "--json", "-o", tmp_path / "p.jsonl").out)
+    (row,) = [row for row in Run("runs/pair").rows if row["method"] == "socratic"]
+    assert {key: told[key] for key in ("accuracy", "dialogues")} == {
+        key: row[key] for key in ("accuracy", "dialogues")
+    }
+    assert "gold_history" in told["dialogues"]
+    assert "turns" in json.loads((tmp_path / "p.jsonl").read_text().splitlines()[0])
+    lines = tacit(*words, "--calculator").out.splitlines()
+    assert {"exact match", "speed", "sub-questions", "steps right", "with gold history"} & {
+        line[:18].rstrip() for line in lines
+    } >= {"exact match", "speed", "sub-questions", "with gold history"}
+    assert all(line[17] == " " and line[18] != " " for line in lines), "texts stand below each other"
+
+    (gold,) = [row for row in Run("runs/pair").rows if row["method"] == "oracle"]
+    for source in ("gold", "test.jsonl"):
+        told = json.loads(tacit(*words, "--questions", source, "--json").out)
+        assert told["dialogues"] == gold["dialogues"]
+        assert told["dialogues"]["same_questions"]["share"] == 1
+        assert "examples_per_second" not in told, "it would be another way's"
+    told = json.loads(tacit(*words, "--gold-plan", "--json").out)
+    assert told["dialogues"]["n"] == 6
+
+
+def test_a_pair_asked_what_cannot_be_meant(pair: Path, tacit: Any, tmp_path: Path) -> None:
+    traces = read_jsonl("test.jsonl")
+    write_jsonl(traces[:2], tmp_path / "two.jsonl")
+    write_jsonl([Trace(trace.question, (), trace.label) for trace in traces], tmp_path / "bare.jsonl")
+    shutil.copytree("runs/pair/socratic", tmp_path / "unguided")
+    info = json.loads((tmp_path / "unguided" / "tacit.json").read_text())
+    info["wording"]["guidance"] = "none"
+    (tmp_path / "unguided" / "tacit.json").write_text(json.dumps(info))
+    plain, both, bare = "runs/pair/no_cot", "runs/pair/socratic", tmp_path / "bare.jsonl"
+    for words, status, message in (
+        (["ask", plain, traces[0].question, "-q", "What?"], 2, "--sub-question goes with students of Socratic CoT"),
+        (["ask", both, traces[0].question, "-q", "zweiundvierzig?"], 1, "the tokenizer cannot represent"),
+        (["ask", both, ""], 1, ""),
+        (["eval", plain, "--data", bare, "--questions", "gold"], 2, "go with students of Socratic CoT"),
+        (["eval", plain, "--data", bare, "--gold-plan"], 2, "go with students of Socratic CoT"),
+        (["eval", both, "--data", bare, "--gold-plan", "--questions", "gold"], 2, "exclude each other"),
+        (["eval", tmp_path / "unguided", "--data", bare, "--gold-plan"], 2, "was trained with guidance"),
+        (["eval", both, "--data", bare, "--gold-plan"], 1, "6 of 6 problems have no steps"),
+        (
+            ["eval", both, "--data", bare, "--questions", "gold"],
+            1,
+            "--questions gold: there are no sub-questions",
+        ),
+        (
+            ["eval", both, "--data", bare, "--questions", tmp_path / "two.jsonl"],
+            1,
+            "two.jsonl: there are no sub-questions for 4 of 6 problems, such as trace",
+        ),
+        (["eval", both, "--data", bare, "--questions", "nope.jsonl"], 1, "nope.jsonl: No such file"),
+    ):
+        result = tacit(*words)
+        assert (result.status, result.out) == (status, ""), words
+        assert message in result.err, words
+        if status == 1:
+            assert len(result.err.splitlines()) == 1
+    shown = tacit("eval", both, "--data", bare)
+    assert shown.status == 0, shown.err
+    assert "steps right" not in shown.out, "nothing to compare with"
 
 
 # --- by hand ---------------------------------------------------------------------------------------------------------

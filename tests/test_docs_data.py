@@ -1,12 +1,20 @@
-"""docs/data.md and docs/grading.md name every data set, generator, format and template; their examples are true."""
+"""The tables of docs/data.md, grading.md, recipes.md, socratic.md name all that there is; their examples are true."""
 
+import dataclasses
+import json
 import re
 from pathlib import Path
 
+from tacit.evaluation.prompting import BASELINES
+from tacit.evaluation.socratic import summarise_dialogues
 from tacit.formats import FORMATS, WRITABLE
 from tacit.grading import GRADERS, NUMBER, NUMBER_AS_TEXT, TEXT, WORD, YES_NO, letters
+from tacit.recipe import METHODS, OTHERWISE, Socratic
 from tacit.rendering import CHAT, TEMPLATES, Template
-from tacit.tasks import TASKS, DataSet
+from tacit.socratic import pipeline
+from tacit.socratic.rows import GUIDANCE, Wording, guide, read_turns
+from tacit.tasks import CUSTOM, TASKS, DataSet
+from tacit.trace import Trace
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,3 +70,63 @@ def test_the_examples_of_grading_are_true() -> None:
         for grader, verdict in zip(GRADERS, verdicts, strict=True):
             right = format.same(format.extract(text.strip("`"), grader), gold, grader)
             assert verdict == ("right" if right else "wrong"), f"{text}: {grader}"
+
+
+# --- recipes.md and socratic.md --------------------------------------------------------------------------------------
+
+
+def pears() -> Trace:
+    """The worked example of docs/socratic.md."""
+    text = (ROOT / "docs" / "socratic.md").read_text(encoding="utf-8")
+    return Trace.from_dict(json.loads(text.split("<!-- trace: begin -->\n```json\n")[1].split("```")[0]))
+
+
+def test_every_method_is_there() -> None:
+    found = [name.strip("`") for name, *_ in rows("recipes.md", "\n## Methods")]
+    assert [name for name in found if name in (*METHODS, *OTHERWISE, *BASELINES)] == [*METHODS, *OTHERWISE, *BASELINES]
+    socratic = " ".join(cell for cell, _ in rows("socratic.md", "\n## Train", "\n\n##"))
+    assert [name for name in METHODS if name != "stepwise" and f"`{name}`" not in socratic] == []
+    assert [name for name in OTHERWISE if not re.search(f"`{name}[`:]", socratic)] == []
+
+
+def test_every_setting_of_socratic_is_there() -> None:
+    found = [row[:2] for row in rows("recipes.md", "<!-- socratic: begin -->", "<!-- socratic")]
+    assert found == [[f"`{field.name}`", f"`{field.default}`"] for field in dataclasses.fields(Socratic)]
+
+
+def test_the_rows_of_socratic_students_are_true() -> None:
+    made = []
+    for role, names, wording in (
+        ("decomposer", ["decomposer"], Wording()),
+        ("decomposer", ["decomposer, guided"], Wording("operators")),
+        ("planner", ["planner"], Wording("operators")),
+        ("solver", ["solver, step 1", "solver, step 2"], Wording()),
+        ("solver", ["", "solver, step 2, `history: answers`"], Wording(history="answers")),
+        ("unified", ["unified"], Wording()),
+        ("cumulative", ["cumulative, step 1", "cumulative, step 2"], Wording()),
+    ):
+        for name, row in zip(names, wording.rows(role, pears()), strict=True):
+            read = row.question.replace(pears().question, "P")
+            made.append([name, f"`{read}`", f"`{Template().write_target(row)[0].strip()}`"])
+    shown = rows("socratic.md", "<!-- rows: begin -->", "<!-- rows")
+    for row, above in zip(shown[1:], shown, strict=False):
+        row[2] = above[2] if row[2] == "the same" else row[2]
+    assert shown == [row for row in made if row[0]]
+
+
+def test_every_kind_of_guidance_is_there() -> None:
+    found = [[name.strip("`"), plan.strip("`")] for name, plan in rows("socratic.md", "\n## A plan for")]
+    assert found == [[name, guide(pears(), name)] for name in GUIDANCE]
+
+
+def test_every_note_of_a_dialogue_is_there() -> None:
+    words = {name: value for name, value in vars(pipeline).items() if name.isupper() and isinstance(value, str)}
+    notes = [value for name, value in words.items() if name not in ("ASK", "TELL")]
+    assert [note for note, *_ in rows("socratic.md", "<!-- notes: begin -->", "<!-- notes")] == notes
+
+
+def test_every_measure_of_dialogues_is_there() -> None:
+    said = pipeline.Dialogue(pears().question, asked=["How many?"], turns=read_turns(pears()))
+    measures = {*summarise_dialogues([said], [pears()], CUSTOM), "gold_history"} - {"n", "gold"}
+    named = " ".join(cell for _, cell, _ in rows("socratic.md", "\n## Evaluate"))
+    assert {*re.findall(r"`([a-z_]+)`", named)} == measures

@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from tacit.errors import TacitError
-from tacit.report import write_report
+from tacit.evaluation.prompting import BASELINES
+from tacit.evaluation.socratic import LAST, NOWHERE, TOO_FEW, TOO_MANY
+from tacit.recipe import METHODS, OTHERWISE
+from tacit.report import dialogues, reading, write_report
 from tacit.report.comparison import compare
 from tacit.report.drawing import Axis
 from tacit.report.figures import (
@@ -28,8 +31,11 @@ from tacit.report.figures import (
     thin,
     tradeoff_figure,
 )
-from tacit.report.page import amount, chance, duration, finding, gain, percent, ratio, speed
+from tacit.report.finding import finding
+from tacit.report.page import ASKED_OTHERWISE, _colors
 from tacit.report.reading import Curves, Row, cell_name, read_run
+from tacit.report.words import NAMES, amount, chance, duration, gain, percent, ratio, speed
+from tacit.socratic import pipeline
 
 EVIL = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
 TOTAL = 20
@@ -89,6 +95,50 @@ def prediction(index: int, correct: bool, **values: object) -> Json:
         "generated_tokens": 9,
         **values,
     }
+
+
+def dialogue(index: int, correct: bool, notes: tuple[str, ...] = (), **turn: object) -> Json:
+    """A prediction of two turns."""
+    asked = {"question": f"How many has Ada ? ({index})", "text": "<< 4 + 3 = 7 >> 7 pears", "answer": "7", **turn}
+    last = {"question": "How many has Cleo ?", "text": "<< 7 * 2 = 1 4 >> 1 4 pears", "answer": "1 4"}
+    return prediction(index, correct, turns=[asked, last], notes=list(notes))
+
+
+def measured(share: float, wrong: dict[str, int], notes: dict[str, int]) -> Json:
+    """What `summarise_dialogues` may say of 100 dialogues."""
+    found = {"share": share, "ci95": [share - 0.05, share + 0.04], "n": 100}
+    return {
+        "n": 100, "questions": 2.5, "notes": notes, "gold": 100, "gold_questions": 3.25, "same_count": found,
+        "count_difference": -0.75, "same_questions": found, "bleu": 47.73, "bleu_signature": "nrefs:1",
+        "first_wrong": {"nowhere": 100 - sum(wrong.values()), **wrong}, "steps": {**found, "by_step": [found]},
+    }  # fmt: skip
+
+
+def make_socratic(folder: Path, seeds: tuple[int, ...] = (1, 2)) -> Path:
+    """No CoT, CoT, the unified student, a decomposer with a solver, and these with the gold questions."""
+    folder.mkdir(parents=True)
+    right = {"no_cot": 10, "cot": 30, "unified": 36, "socratic": 48, "oracle": 54}  # of 60
+    rows = []
+    for seed in seeds:
+        for method, count in right.items():
+            cell = folder / (f"{method}-seed{seed}" if len(seeds) > 1 else method)
+            of_several = {"socratic": ["decomposer", "solver"], "oracle": []}.get(method, [""])
+            for student in of_several:
+                write_lines(cell / student / "metrics.jsonl", metrics("cot", seed, steps=60))
+            talks = method in ("socratic", "oracle")
+            make = dialogue if talks else prediction
+            write_lines(cell / "predictions.jsonl", [make(i, i < count) for i in range(60)])
+            values: Json = {"accuracy": count / 60, "ci95": [count / 60 - 0.01, count / 60 + 0.02], "n": 60}
+            if talks:
+                wrong = {"step 1": 10 * seed, "step 2": 5, "too few questions": 1}
+                notes = {"repeated question": 3, "unmarked answer": 1} if method == "socratic" else {}
+                values["dialogues"] = measured(0.5, wrong if method == "socratic" else {"last step": 8}, notes)
+            if method == "oracle":
+                values |= dict.fromkeys(("examples_per_second", "relative_speed"))
+                values |= dict.fromkeys(("train_seconds", "train_steps", "train_examples"), 0)
+            rows.append(row(method, seed, **values))
+    write_summary(folder, rows, task="word_problems")
+    return folder
 
 
 def write_lines(path: Path, records: Iterable[Json]) -> None:
@@ -494,6 +544,140 @@ def test_bars_belong_to_single_seeds():
     assert len(list(drawn.iter("circle"))) == 5
 
 
+# --- dialogues -------------------------------------------------------------------------------------------------------
+
+
+def test_every_method_and_fallback_has_words():
+    assert set(NAMES) == {*METHODS, *OTHERWISE, *BASELINES}
+    assert len(set(NAMES.values())) == len(NAMES)
+    assert ASKED_OTHERWISE == OTHERWISE
+    assert reading.STUDENTS == pipeline.STUDENTS
+    assert (dialogues.NOWHERE, dialogues.LAST_PLACES) == (NOWHERE, (LAST, TOO_FEW, TOO_MANY))
+    words = {name: value for name, value in vars(pipeline).items() if name.isupper() and isinstance(value, str)}
+    assert list(dialogues.FALLBACKS) == [value for name, value in words.items() if name not in ("ASK", "TELL")]
+
+
+def test_a_socratic_run_is_told_against_its_rivals(tmp_path: Path):
+    text = Outline(page_of(make_socratic(tmp_path / "demo"))).text
+    assert (
+        "Socratic CoT answers 80.0 % (80.0 % to 80.0 % over 2 seeds) of 60 held-out problems right, writing 10 "
+        "reasoning tokens per answer; No CoT reaches 16.7 %. Writing the chain of thought out without sub-questions "
+        "(Explicit CoT, 23 reasoning tokens) reaches 50.0 % and takes 4.0 times as long per answer. One student that "
+        "asks and answers in one pass (Socratic, unified) reaches 60.0 %. Asked the gold sub-questions in place of "
+        "the decomposer's, the same solver reaches 90.0 %, which bounds what better questions could bring." in text
+    )
+    assert "Socratic, gold questions 1 90.0 %89.0 % to 92.0 % 60 10 19 – – – – –" in text, "no speed, no training"
+    assert "Socratic CoT 1 2.50 3.25 50.0 % 50.0 % 47.7 50.0 %45.0 % to 54.0 % –" in text, "no gold history here"
+    assert "repeated questionit was asked once 6 of 200 –" in text
+    assert "Socratic CoT 80.0 % 16.7 % +63.3" in text, "beside No CoT"
+    assert "Socratic CoT 80.0 % 50.0 % +30.0" in text, "beside explicit CoT"
+    assert "arXiv 2212.00193" in text
+
+
+def test_what_a_pair_is_told_by():
+    plain, chain, pair, gold = (
+        Row(method, accuracy=share, n=10, batch_size=1, examples_per_second=speed)
+        for method, share, speed in (
+            ("no_cot", 0.1, 9), ("cot", 0.3, 4), ("socratic", 0.2, 1), ("oracle", 0.1, None),
+        )
+    )  # fmt: skip
+    told = finding([plain, chain, pair, gold])
+    assert told[0].startswith("Socratic CoT answers 20.0")
+    assert told[1].endswith("(Explicit CoT) reaches 30.0\u202f% and is 4.0 times as fast.")
+    assert told[2].endswith("the same solver reaches 10.0\u202f%."), "less than with the student's own bounds nothing"
+    told = finding([Row("stepwise", accuracy=0.5, n=10), pair])
+    assert told == [
+        "Stepwise Internalization answers 50.0\u202f% of 10 held-out problems right.",
+        "Socratic CoT reaches 20.0\u202f%.",
+    ]
+
+
+def test_dialogues_are_shown_turn_by_turn(tmp_path: Path):
+    run = make_socratic(tmp_path / "demo", seeds=(1,))
+    said = [dialogue(0, True), dialogue(1, False, ("repeated question", "repeated question", EVIL), question=EVIL)]
+    write_lines(run / "socratic" / "predictions.jsonl", said)
+    page = page_of(run)
+    outline = Outline(page)
+    assert "<script" not in page
+    assert "How many has Ada ? (0) << 4 + 3 = 7 >> 7 pears 7 How many has Cleo ? << 7 * 2 = 1 4 >> 1 4 pears 1 4" in (
+        re.sub(r"\s+", " ", re.sub(r"<[^<> ][^<>]*>", " ", page).replace("&lt;", "<").replace("&gt;", ">"))
+    )
+    assert outline.text.count(EVIL) == 2, "a sub-question and a note"
+    assert f"repeated question, {EVIL}" in outline.text, "each note once"
+    samples = outline.text[outline.text.index("Sample predictions") :]
+    assert samples.index("Socratic CoT") < samples.index("No CoT"), "what the run is about comes first"
+
+
+ODD: list[object] = [None, 7, [], {}, {"n": "many"}, {"first_wrong": [], "notes": {"a": "b", "c": -1}}]
+ODD += [{"n": 0, "notes": {EVIL: 3}, "first_wrong": {EVIL: 2, "step x": 1, "step 99999999999999": 1}}]
+ODD += [{"bleu": float("nan"), "same_count": 3, "steps": {"share": 0.5, "ci95": [1]}, "gold_history": None}]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_measures_and_turns(tmp_path: Path, odd: object):
+    run = make_socratic(tmp_path / "demo", seeds=(1,))
+    write_summary(run, [row("socratic", dialogues=odd), row("oracle", dialogues=measured(0.5, {"step 1": 1}, {}))])
+    turns = [odd, [odd], [{"question": odd}], [{"answer": EVIL}, 3]]
+    lines = [prediction(i, False, turns=turn, notes=odd) for i, turn in enumerate(turns)]
+    write_lines(run / "socratic" / "predictions.jsonl", lines)
+    page = page_of(run)
+    outline = Outline(page)
+    assert "Socratic CoT answers 50.0 %" in outline.text
+    assert "nan" not in outline.text.replace("finance", "")
+    assert "<script" not in page
+    assert EVIL in outline.text
+
+
+def test_places_stand_in_their_order_and_dots_at_their_shares(tmp_path: Path):
+    run = make_socratic(tmp_path / "demo")
+    found = dialogues.read_measures(measured(0.5, {"too few questions": 4, "step 10": 1, "step 2": 20, "x": 1}, {}))
+    more = dialogues.read_measures(measured(0.5, {"last step": 1, "step 1": 2}, {}))
+    assert dialogues.wrong_places([found, more]) == [
+        "step 1", "step 2", "step 10", "last step", "too few questions", "x",
+    ]  # fmt: skip
+    drawn = re.search(r'<svg[^>]*aria-label="Share of dialogues[^>]*>.*?</svg>', page_of(run))
+    assert drawn
+    hovers = [title.text for title in ET.fromstring(drawn[0]).iter("title")][1:]
+    assert hovers == [
+        "Socratic CoT, step 1: 10.0%, 20.0%", "Socratic, gold questions, step 1: 0.0%, 0.0%",
+        "Socratic CoT, step 2: 5.0%, 5.0%", "Socratic, gold questions, step 2: 0.0%, 0.0%",
+        "Socratic CoT, last step: 0.0%, 0.0%", "Socratic, gold questions, last step: 8.0%, 8.0%",
+        "Socratic CoT, too few questions: 1.0%, 1.0%", "Socratic, gold questions, too few questions: 0.0%, 0.0%",
+    ]  # fmt: skip
+
+
+def test_students_of_one_method_have_lines_of_their_own(tmp_path: Path):
+    run = make_socratic(tmp_path / "demo")
+    (cell,) = [cell for cell in read_run(run).cells if cell.method == "socratic" and cell.seed == 1]
+    assert list(cell.trainings) == ["decomposer", "solver"]
+    assert len(cell.trainings["solver"].loss) == 60
+    page = page_of(run)
+    outline = Outline(page)
+    assert "Socratic CoT (2 seeds): decomposer" in outline.text
+    assert "Socratic CoT, seed 2: solver" in outline.text
+    assert "Accuracy during training" in outline.text, "no chain disappears"
+    assert "Removed from the chain" not in outline.text
+    loss = re.search(r'<svg[^>]*aria-label="Training loss[^>]*>.*?</svg>', page)
+    assert loss
+    dashed = [path for path in ET.fromstring(loss[0]).iter("path") if "dashed" in path.get("class", "")]
+    assert len(dashed) == 2, "the decomposer of each seed"
+    (run / "summary.json").write_text("{}")  # before the first evaluation
+    assert {cell.method for cell in read_run(run).cells} >= {"socratic", "cot"}
+    write_lines(run / "socratic-seed1" / "solver" / "metrics.jsonl", [
+        {"event": "restart", "step": 3, "text": "back to stage 1"}, {"event": "outcome", "text": "gave up", "step": 9},
+    ])  # fmt: skip
+    text = Outline(page_of(run)).text
+    assert "Socratic CoT, seed 1: solver, step 3: back to stage 1." in text
+    assert "Socratic CoT, seed 1: solver, at the end: gave up." in text
+
+
+def test_colours_are_told_apart():
+    methods = ["no_cot", "cot", "unified", "socratic", "oracle", "calculator"]
+    assert len(set(_colors(methods).values())) == len(methods)
+    assert _colors(["cot", "random", "stepwise"]) == {"cot": 2, "random": 3, "stepwise": 0}
+    assert _colors([*methods, "cumulative"])["cumulative"] != _colors([*methods, "cumulative"])["unified"]
+
+
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
@@ -605,8 +789,9 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
 def test_a_real_browser_shows_the_page(tmp_path: Path):
     run = make_run(tmp_path / "demo")
-    evil = prediction(0, True, shown_question="<img src=x onerror=alert(1)>", text=EVIL)
-    write_lines(run / "stepwise" / "predictions.jsonl", [evil])
+    image = "<img src=x onerror=alert(1)>"
+    evil = [prediction(0, True, shown_question=image, text=EVIL), dialogue(1, True, (image,), question=image)]
+    write_lines(run / "stepwise" / "predictions.jsonl", evil)
     page_of(run)
     flags = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -622,7 +807,8 @@ def test_a_real_browser_shows_the_page(tmp_path: Path):
     )
     assert 'table class="results"' in shown.stdout
     assert shown.stdout.count("<svg") == 6
-    assert "&lt;img src=x onerror=alert(1)&gt;" in shown.stdout
+    assert shown.stdout.count("&lt;img src=x onerror=alert(1)&gt;") == 3
+    assert "<img" not in shown.stdout
     assert "<script" not in shown.stdout
     assert shown.stdout.rstrip().endswith("</html>")
     assert ":CONSOLE" not in shown.stderr, shown.stderr

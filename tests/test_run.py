@@ -1,6 +1,7 @@
 """Runs: what a recipe leaves behind, how it is read again, and that any task goes the same way."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -186,14 +187,14 @@ def test_what_a_run_was_begun_with_is_kept(tmp_path: Path, monkeypatch: pytest.M
     assert json.loads((folder / "environment.json").read_text()) == begun
     for cores, noted in ((begun["hardware"]["cores"], 0), (512, 1), (512, 1), (1024, 2)):
         now = {**begun, "hardware": {**begun["hardware"], "cores": cores}}
-        monkeypatch.setattr("tacit.run.environment", lambda now=now: now)
+        monkeypatch.setattr("tacit.run.folder.environment", lambda now=now: now)
         (folder / "no_cot" / "tacit.json").unlink()
         carry_out(recipe, folder, resume=True)
         kept = json.loads((folder / "environment.json").read_text())
         assert {key: kept[key] for key in begun} == begun
         assert [change["hardware"]["cores"] for change in kept.get("resumed", [])] == [512, 1024][:noted]
         assert all(list(change) == ["hardware"] for change in kept.get("resumed", []))
-    monkeypatch.setattr("tacit.run.environment", lambda: {**begun, "platform": "elsewhere"})
+    monkeypatch.setattr("tacit.run.folder.environment", lambda: {**begun, "platform": "elsewhere"})
     carry_out(recipe, folder, resume=True)  # nothing is left to do, so nothing was done elsewhere
     assert json.loads((folder / "environment.json").read_text()) == kept
     assert "cores 512" in (folder / "report.html").read_text()
@@ -333,3 +334,17 @@ def test_a_recipe_that_cannot_run_removes_nothing(tmp_path: Path) -> None:
         with pytest.raises(TacitError):
             carry_out(parse_recipe(document(**bad)), folder, overwrite=True)
     assert sorted((path, path.stat().st_size) for path in folder.rglob("*")) == before
+
+
+def test_two_processes_do_not_share_a_run_folder(folder: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # as another process holds it
+    recipe = parse_recipe(yaml.safe_load((folder / "recipe.yaml").read_text()))
+    try:
+        for how in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(TacitError, match="another process is carrying out a run"):
+                carry_out(recipe, folder, **how)
+    finally:
+        os.close(handle)
+    assert carry_out(recipe, folder, resume=True).rows

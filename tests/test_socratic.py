@@ -126,7 +126,7 @@ def test_rows_refuse_what_they_cannot_carry() -> None:
             Wording().rows(role, marked)
     assert len(Wording().rows("solver", marked)) == 2  # which only reads it
     for wrong in ({"guidance": "operator"}, {"history": "all"}):
-        with pytest.raises(TacitError, match="did you mean|choose"):
+        with pytest.raises(TacitError, match=r"did you mean|choose"):
             Wording(**wrong)
 
 
@@ -258,7 +258,8 @@ def test_perfect_students_answer_everything_and_a_dropped_question_costs_its_sha
     assert answers == [trace.steps[-2].answer for trace in longer]
     share = np.mean([trace.steps[-2].answer == trace.answer for trace in longer])
     right = np.mean([answer == trace.answer for answer, trace in zip(answers, longer, strict=True)])
-    assert right == share and 0 < share < 1
+    assert right == share
+    assert 0 < share < 1
 
 
 def talk(
@@ -303,12 +304,14 @@ def test_what_a_solver_may_write() -> None:
     unmarked = talk("Q: a ? #### 1", solve=lambda read: "it is 7")
     assert (unmarked.answer, unmarked.marked, unmarked.notes) == ("7", False, [socratic.UNMARKED])
     odd = talk("Q: a ? Q: b ? Q: c ? #### 3", solve=lambda read: "\N{SNOWMAN} #### 1")
-    assert odd.notes == [socratic.UNREADABLE] * 2 and len(odd.turns) == 1
+    assert odd.notes == [socratic.UNREADABLE] * 2
+    assert len(odd.turns) == 1
     pipeline = SocraticPipeline(
         Scripted(lambda read: "Q: a ? Q: b ? #### 2"), Scripted(lambda read: "x " * 30 + "#### 1", 20)
     )
     (long,) = pipeline.reply(["P ."])
-    assert long.notes == [socratic.UNREADABLE] and long.answer == "1"
+    assert long.notes == [socratic.UNREADABLE]
+    assert long.answer == "1"
 
 
 def test_tokens_are_those_of_all_students() -> None:
@@ -419,6 +422,16 @@ def test_batched_dialogues_equal_those_of_a_slow_loop(family: str) -> None:
     decomposed = SocraticPipeline(decomposer, solver).reply(problems, batch_size=7)
     alone = [SocraticPipeline(decomposer, solver).reply([problem])[0] for problem in problems]
     assert [dialogue.text for dialogue in decomposed] == [dialogue.text for dialogue in alone]
+
+
+def test_a_person_may_refer_to_earlier_answers_and_is_told_what_cannot_be_read() -> None:
+    pipeline = SocraticPipeline(untaught("gpt2", 0), untaught("gpt2", 1))
+    typed = get_task("word_problems").show_question(TRACES[0].question)
+    assert pipeline.ask(typed, ["How many?", "How many #1?"]).asked == ["How many ?", "How many #1 ?"]
+    with pytest.raises(TacitError, match="cannot represent 'kiwis'"):
+        pipeline.ask(typed, ["How many?", "How many kiwis?"])
+    with pytest.raises(TacitError, match="is empty"):
+        pipeline.ask(" ")
 
 
 def test_a_saved_pipeline_answers_alike_in_a_clean_process(tmp_path: Path) -> None:

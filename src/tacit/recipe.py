@@ -131,6 +131,41 @@ class Socratic:
         return {"student": roles} if self.shared else {role: (role,) for role in roles}
 
 
+Parts = tuple[list[Trace], list[Trace], list[Trace]]
+
+
+class Reader:
+    """Reads or generates training, validation and test traces; the last are kept, for the next method or variant."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, Parts] | None = None
+
+    def parts(self, task: Task, data: Data) -> Parts:
+        """Lists of one's own. Raises `TacitError` where a file cannot be read, or a generator has not so many."""
+        key = f"{task.name} {data}"
+        if self._last is None or self._last[0] != key:
+            self._last = None  # room for what comes
+            self._last = key, _generated(task, data) if isinstance(data.train, int) else _from_files(data)
+        train, validation, test = self._last[1]
+        return list(train), list(validation), list(test)
+
+
+def _generated(task: Task, data: Data) -> Parts:
+    sizes = [int(part or 0) for part in (data.train, data.validation, data.test)]
+    made = task.make(sum(sizes), data.seed, **data.options)
+    held_out = sizes[1] + sizes[2]  # first in line, so that a larger training set keeps the same problems out
+    names = {task.problem(trace.question) for trace in made[:held_out]}
+    train = [trace for trace in made[held_out:] if task.problem(trace.question) not in names]
+    return train, made[: sizes[1]], made[sizes[1] : held_out]
+
+
+def _from_files(data: Data) -> Parts:
+    train, validation, test = (
+        [] if part is None else read(str(part), data.format) for part in (data.train, data.validation, data.test)
+    )
+    return train, validation, test
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One experiment. `document` is the YAML it was made from, with all overrides: what the run folder keeps.
@@ -150,6 +185,7 @@ class Recipe:
     document: Mapping[str, Any]
     varied: str | None = None
     variants: Mapping[Any, Recipe] = field(default_factory=dict)
+    reader: Reader = field(default_factory=Reader, compare=False, repr=False)
 
     def at(self, value: Any) -> Recipe:
         """The recipe for one value of the varied key; the recipe itself for None."""
@@ -185,6 +221,12 @@ class Recipe:
         return {"": (method,) if method in ("unified", "cumulative") else ()}
 
     @property
+    def roles(self) -> list[str]:
+        """All roles in Socratic CoT that its students have."""
+        students = [one for method in self.methods for one in self.students(method).values()]
+        return list(dict.fromkeys(role for roles in students for role in roles))
+
+    @property
     def socratic(self) -> Socratic:
         """What the method `socratic` says of itself."""
         own = self.methods.get("socratic", {})
@@ -193,7 +235,9 @@ class Recipe:
     @property
     def wording(self) -> Wording:
         """How the rows of Socratic CoT are written."""
-        marker = self.train.get("marker") or TEMPLATES.get(self.train.get("template", ""), Template()).marker
+        own = self.methods.get("socratic", {})
+        given = {**self.train, **own, **(own.get("solver") or {})}
+        marker = given.get("marker") or TEMPLATES.get(given.get("template", ""), Template()).marker
         return Wording(self.socratic.guidance, self.socratic.history, marker)
 
     def rows(self, roles: Sequence[str], traces: list[Trace]) -> list[Trace]:
@@ -258,32 +302,8 @@ class Recipe:
             return train
         return [*self._read()[0], *(trace for file in files for trace in read(file, self.data.format))]
 
-    def _read(self) -> tuple[list[Trace], list[Trace], list[Trace]]:
-        data = self.data
-        if isinstance(data.train, int):
-            return _generated(self.task, data)
-        train, validation, test = (
-            [] if part is None else read(str(part), data.format) for part in (data.train, data.validation, data.test)
-        )
-        return train, validation, test
-
-
-_last: dict[str, tuple[list[Trace], list[Trace], list[Trace]]] = {}
-
-
-def _generated(task: Task, data: Data) -> tuple[list[Trace], list[Trace], list[Trace]]:
-    """Training, validation and test traces of a generator; the last are kept, for the next method or variant."""
-    key = f"{task.name} {data}"
-    if key not in _last:
-        _last.clear()
-        sizes = [int(part or 0) for part in (data.train, data.validation, data.test)]
-        made = task.make(sum(sizes), data.seed, **data.options)
-        held_out = sizes[1] + sizes[2]  # first in line, so that a larger training set keeps the same problems out
-        names = {task.problem(trace.question) for trace in made[:held_out]}
-        train = [trace for trace in made[held_out:] if task.problem(trace.question) not in names]
-        _last[key] = train, made[: sizes[1]], made[sizes[1] : held_out]
-    train, validation, test = _last[key]
-    return list(train), list(validation), list(test)
+    def _read(self) -> Parts:
+        return self.reader.parts(self.task, dataclasses.replace(self.data, samples=None))
 
 
 def _first_samples(traces: list[Trace], samples: int, file: str) -> list[Trace]:
@@ -433,7 +453,9 @@ def _vary(document: dict[str, Any]) -> Recipe:
         for name, setting in changes.items():
             _put(one, name, setting)
         variants[value] = parse_recipe(one)
-    recipe = dataclasses.replace(variants[next(iter(values))], document=document, varied=key, variants=variants)
+    first = variants[next(iter(values))]
+    variants = {value: dataclasses.replace(one, reader=first.reader) for value, one in variants.items()}
+    recipe = dataclasses.replace(first, document=document, varied=key, variants=variants)
     if all(recipe.values(method) == [None] for method in recipe.methods):
         raise TacitError(f"vary.{key} changes none of the methods {', '.join(recipe.methods)}")
     return recipe
@@ -587,9 +609,10 @@ def _methods(given: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, di
     for name, own in given.items():
         if name not in (*METHODS, *BASELINES, *OTHERWISE):
             raise unknown_name("method", str(name), [*METHODS, *OTHERWISE, *BASELINES])
-        own = own or {}
-        if not isinstance(own, dict):
+        if not isinstance(own, dict | None):
             raise TacitError(f"recipe key methods.{name} must be a mapping of settings, got {own!r}")
+    for name, own in given.items():
+        own = own or {}
         if name == "socratic":
             methods[name] = _socratic(own)
         elif name in OTHERWISE:
@@ -609,10 +632,20 @@ def _trained(name: str, own: Mapping[str, Any], methods: Mapping[str, Any]) -> d
         )
     if "from" in own and (methods["stepwise"] or {}).get("removal_start"):
         raise TacitError("`cot: {from: stepwise}` needs an explicit stage; Stepwise with removal_start has none")
+    _check_own_data(name, own)
+    settings = _check_train(f"methods.{name}", {key: value for key, value in own.items() if key not in OWN_KEYS})
+    fixed = METHODS[name]["schedule"]
+    if name not in ("stepwise", "unified") and settings.get("schedule", fixed) != fixed:
+        raise TacitError(
+            f"recipe key methods.{name}.schedule: it is {fixed!r} by definition; stepwise, unified and the solver of "
+            "socratic take another"
+        )
+    return {**{key: own[key] for key in OWN_KEYS if key in own}, **settings}
+
+
+def _check_own_data(name: str, own: Mapping[str, Any]) -> None:
     if not isinstance(own.get("data", ""), str):
         raise TacitError(f"recipe key methods.{name}.data must be a file of training traces, got {own['data']!r}")
-    settings = _check_train(f"methods.{name}", {key: value for key, value in own.items() if key not in OWN_KEYS})
-    return {**{key: own[key] for key in OWN_KEYS if key in own}, **settings}
 
 
 def _socratic(own: Mapping[str, Any]) -> dict[str, Any]:
@@ -620,6 +653,7 @@ def _socratic(own: Mapping[str, Any]) -> dict[str, Any]:
     socratic = _section(Socratic, "methods.socratic", {key: own[key] for key in _names(Socratic) if key in own})
     _whole("methods.socratic.max_questions", socratic.max_questions, 1)
     Wording(socratic.guidance, socratic.history)
+    _check_own_data("socratic", own)
     settings = {key: value for key, value in own.items() if key not in (*_names(Socratic), *STUDENTS, "data")}
     _check_train("methods.socratic", settings)
     for name in STUDENTS:

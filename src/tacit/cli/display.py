@@ -30,7 +30,9 @@ class RunDisplay:
         self.tasks: dict[str, TaskID] = {}
         self.seen: dict[str, dict[str, Any]] = {}
         self.told: dict[str, float] = {}
-        self.last: dict[str, str] = {}  # of a cell whose steps are done; told with what follows, when it is complete
+        self.last: dict[
+            str, str
+        ] = {}  # of a training whose steps are done; told with what follows in its cell, when it is complete
 
     def __enter__(self) -> "RunDisplay":
         if self.watched:
@@ -59,8 +61,8 @@ class RunDisplay:
 
     def _say(self, cell: str, text: str) -> None:
         if not self.watched:
-            if cell in self.last:
-                _print(cell, self.last.pop(cell))
+            for done in [name for name in self.last if name.partition("/")[0] == cell.partition("/")[0]]:
+                _print(done, self.last.pop(done))
             _print(cell, text)
         elif cell in self.tasks:
             self.bars.update(self.tasks[cell], state=text)

@@ -142,11 +142,11 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="gold|FILE",
-            help="Of Socratic CoT: ask the problems' own sub-questions, or those in a file, not the decomposer's.",
+            help="Of Socratic CoT: ask the sub-questions in the data, or in a file, instead of the decomposer's.",
         ),
     ] = None,
     gold_plan: Annotated[
-        bool, typer.Option("--gold-plan", help="Of Socratic CoT: guide the decomposer by the problems' own steps.")
+        bool, typer.Option("--gold-plan", help="Of Socratic CoT: guide the decomposer by the steps in the data.")
     ] = False,
     calculator: Calculating = False,
     output: Annotated[
@@ -155,7 +155,7 @@ def evaluate(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy with its interval, tokens per answer, speed.
+    """Accuracy with its interval, tokens per answer, speed. Of Socratic CoT, the measures of its dialogues as well.
 
     With --task, the task's own options follow (such as --digits 4x2); by default they are the training data's, and no
     problem of the training data is used.
@@ -181,8 +181,12 @@ def evaluate(
         student = load(checkpoint)
         student.calculator = calculator
     pipeline = student if isinstance(student, SocraticPipeline) else None
+    if questions and gold_plan:
+        raise UsageError("--questions and --gold-plan exclude each other: a plan guides the decomposer")
     if (questions or gold_plan) and pipeline is None:
         raise UsageError(f"--questions and --gold-plan go with students of Socratic CoT; {checkpoint} answers alone")
+    if gold_plan and pipeline and pipeline.wording.guidance == "none":
+        raise UsageError(f"--gold-plan goes with a decomposer that was trained with guidance; {checkpoint} has none")
     if data is not None:
         traces = read(data, source)
     else:
@@ -198,9 +202,10 @@ def evaluate(
         else:
             predictions = evaluate(student, traces, batch_size, grader)
         result = summarise(predictions)
-        asked = [trace.question for trace in traces[:512]]
-        result["batch_size"] = min(batch_size, len(asked))
-        result["examples_per_second"] = round(measure_speed([student], asked, result["batch_size"])[0], 1)
+        if not (questions or gold_plan):  # with these it would be the speed of another way to answer
+            asked = [trace.question for trace in traces[:512]]
+            result["batch_size"] = min(batch_size, len(asked))
+            result["examples_per_second"] = round(measure_speed([student], asked, result["batch_size"])[0], 1)
         if dialogues:
             result["dialogues"] = dialogues
     if output is not None:
@@ -209,38 +214,42 @@ def evaluate(
     if as_json:
         print_json(result)
         return
-    low, high = result["ci95"]
-    print(f"exact match       {result['accuracy']:.4f}  (95 % interval {low:.4f} to {high:.4f}, n = {result['n']:,})")
-    print(
-        f"reasoning tokens  {result['reasoning_tokens']:.2f} per answer, of {result['generated_tokens']:.2f} generated"
-    )
-    print(f"speed             {result['examples_per_second']:,.0f} answers/s at batch size {result['batch_size']}")
+    _tell("exact match", _share({**result, "share": result["accuracy"]}))
+    reasoning, generated = result["reasoning_tokens"], result["generated_tokens"]
+    _tell("reasoning tokens", f"{reasoning:.2f} per answer, of {generated:.2f} generated")
+    if "batch_size" in result:
+        _tell("speed", f"{result['examples_per_second']:,.0f} answers/s at batch size {result['batch_size']}")
     if dialogues:
-        _print_measures(dialogues)
+        _tell_measures(dialogues)
     if output is not None:
-        print(f"predictions       {output}")
+        _tell("predictions", str(output))
 
 
-def _print_measures(measures: dict[str, Any]) -> None:
-    """Of dialogues: how they compare with the gold ones, and what went wrong."""
+def _tell(name: str, text: str) -> None:
+    print(f"{name:<17} {text}")
 
-    def share(name: str, found: dict[str, Any] | None) -> None:
-        if found:
-            low, high = found["ci95"]
-            print(f"{name:<17} {found['share']:.4f}  (95 % interval {low:.4f} to {high:.4f}, n = {found['n']:,})")
 
+def _share(found: dict[str, Any]) -> str:
+    low, high = found["ci95"]
+    return f"{found['share']:.4f}  (95 % interval {low:.4f} to {high:.4f}, n = {found['n']:,})"
+
+
+def _tell_measures(measures: dict[str, Any]) -> None:
+    """Of dialogues: how they compare with those in the data, and what went wrong."""
+    in_data = f", {measures['gold_questions']:.2f} in the data" if measures["gold"] else ""
+    _tell("sub-questions", f"{measures['questions']:.2f} a problem{in_data}")
     if measures["gold"]:
-        print(f"sub-questions     {measures['questions']:.2f} a problem, {measures['gold_questions']:.2f} in the data")
-        share("as many", measures["same_count"])
-        share("the very same", measures["same_questions"])
-        print(f"BLEU              {measures['bleu']:.1f}")
-        share("steps right", measures["steps"])
-        share("with gold history", measures.get("gold_history"))
+        _tell("as many as there", _share(measures["same_count"]))
+        _tell("the very same", _share(measures["same_questions"]))
+        _tell("their BLEU", f"{measures['bleu']:.1f}")
+        for name, found in (("steps right", measures["steps"]), ("with gold history", measures.get("gold_history"))):
+            if found:
+                _tell(name, _share(found))
         places = {place: count for place, count in measures["first_wrong"].items() if place != "nowhere"}
         if places:
-            print(f"first wrong at    {', '.join(f'{place}: {count:,}' for place, count in places.items())}")
-    for note, count in measures["notes"].items():
-        print(f"{note}: {count:,} of {measures['n']:,} dialogues")
+            _tell("went wrong first", ", ".join(f"{place}: {count:,}" for place, count in places.items()))
+    for index, (note, count) in enumerate(measures["notes"].items()):
+        _tell("" if index else "fallbacks", f"{note} in {count:,} of {measures['n']:,} dialogues")
 
 
 def _given(
@@ -252,8 +261,13 @@ def _given(
     given: dict[str, Any] = {}
     if questions:
         others = traces if questions == "gold" else read(Path(questions), source)
-        given["asked"] = questions_of(traces, others, pipeline.task)
+        try:
+            given["asked"] = questions_of(traces, others, pipeline.task)
+        except TacitError as error:
+            raise TacitError(f"--questions {questions}: {error}") from None
     if gold_plan:
+        if bare := [trace for trace in traces if not trace.steps]:
+            raise TacitError(f"--gold-plan: {len(bare):,} of {len(traces):,} problems have no steps to plan by")
         given["plans"] = [guide(trace, pipeline.wording.guidance) for trace in traces]
     return given
 
@@ -292,7 +306,10 @@ def ask(
     asked: Annotated[
         list[str] | None,
         typer.Option(
-            "--sub-question", "-q", metavar="TEXT", help="Ask this instead of what the decomposer would; repeat."
+            "--sub-question",
+            "-q",
+            metavar="TEXT",
+            help="Of Socratic CoT: ask this instead of what the decomposer would; give it once for each.",
         ),
     ] = None,
     calculator: Calculating = False,
@@ -315,7 +332,7 @@ def ask(
     if as_json:
         about: dict[str, Any] = {"question": question, "answer": reply.shown, "text": reply.text}
         if isinstance(reply, Dialogue):
-            about |= {"turns": [turn._asdict() for turn in reply.turns], "notes": reply.notes}
+            about |= {"plan": reply.plan, "turns": [turn._asdict() for turn in reply.turns], "notes": reply.notes}
         print_json({**about, "reasoning_tokens": reply.reasoning_tokens})
     elif isinstance(reply, Dialogue) and not text:
         _print_dialogue(reply, student.task)
@@ -324,6 +341,8 @@ def ask(
 
 
 def _print_dialogue(dialogue: Dialogue, task: Task) -> None:
+    from tacit.report.dialogues import FALLBACKS
+
     if dialogue.plan:
         print(f"plan  {task.show_question(dialogue.plan)}")
     for turn in dialogue.turns:
@@ -331,7 +350,7 @@ def _print_dialogue(dialogue: Dialogue, task: Task) -> None:
         told = [task.show_question(turn.text), task.show_answer(turn.answer)]
         print(f"A  {' -> '.join(filter(None, told))}")
     for note, count in Counter(dialogue.notes).items():
-        print(f"!  {note}{f' ({count} times)' if count > 1 else ''}")
+        print(f"!  {note}: {FALLBACKS[note]}{f' ({count} times)' if count > 1 else ''}")
     print(dialogue.shown)
 
 

@@ -16,6 +16,7 @@ NOWHERE = "nowhere"  # a dialogue that went wrong there concluded right
 LAST_PLACES = ("last step", "too few questions", "too many questions")  # after all steps by number
 
 FALLBACKS = {  # what `tacit.socratic.pipeline` does where a dialogue goes wrong
+    "no plan": "the decomposer went without",
     "nothing asked": "the problem's own final question was",
     "unended decomposition": "the problem's own final question took the place of its last one",
     "too many questions": "the first ones and the last were asked",
@@ -61,9 +62,16 @@ def read_measures(value: Any) -> Measures:
     """The measures in a JSON value, as far as it has them."""
     found = value if isinstance(value, dict) else {}
     return Measures(
-        **{name: number(found.get(name)) for name in ("n", "questions", "gold_questions", "bleu")},
-        **{name: _share(found.get(name)) for name in ("same_count", "same_questions", "steps", "gold_history")},
-        **{name: _counts(found.get(name)) for name in ("first_wrong", "notes")},
+        n=number(found.get("n")),
+        questions=number(found.get("questions")),
+        gold_questions=number(found.get("gold_questions")),
+        bleu=number(found.get("bleu")),
+        same_count=_share(found.get("same_count")),
+        same_questions=_share(found.get("same_questions")),
+        steps=_share(found.get("steps")),
+        gold_history=_share(found.get("gold_history")),
+        first_wrong=_counts(found.get("first_wrong")),
+        notes=_counts(found.get("notes")),
     )
 
 

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from tacit.errors import TacitError
 from tacit.report.comparison import REFERENCE, Comparison, compare
 from tacit.report.dialogues import FALLBACKS, Measures, wrong_places
-from tacit.report.drawing import LIGHT, STYLE
+from tacit.report.drawing import STYLE
 from tacit.report.figures import (
     Line,
     Point,
@@ -32,12 +32,12 @@ from tacit.report.figures import (
     sweep_figure,
     tradeoff_figure,
 )
-from tacit.report.finding import finding
+from tacit.report.finding import SUBJECTS, finding
 from tacit.report.reading import Cell, Row, Run, read_run
 from tacit.report.words import amount, chance, decimals, display_name, duration, gain, percent, ratio, setting, speed
 from tacit.trace import write_lines
 
-OWN_COLORS = ("stepwise", "no_cot", "cot")  # always the same; others take the rest in turn
+OWN_COLORS = ("stepwise", "no_cot", "cot", "socratic")  # always the same; others take the rest in turn
 ASKED_OTHERWISE = ("oracle", "teacher_questions", "gold_plan", "calculator")  # the students of `socratic` once more
 STROKES = {"decomposer": "dashed", "planner": "dotted"}  # of students; any other line is drawn through
 WIDTHS = {"wide": 960, "narrow": 380}  # in pixels: one drawing of each figure for desks, one for telephones
@@ -162,8 +162,8 @@ def _by_method(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 def _colors(methods: list[str]) -> dict[str, int]:
     others = sorted((method for method in methods if method not in OWN_COLORS), key=ASKED_OTHERWISE.__contains__)
-    unused = (index for index, method in enumerate(OWN_COLORS) if method not in methods)
-    free = [*range(len(OWN_COLORS), len(LIGHT)), *unused]
+    taken = {OWN_COLORS.index(method) for method in methods if method in OWN_COLORS}
+    free = [index for index in (3, 4, 5, 0, 1, 2) if index not in taken]
     return {
         method: OWN_COLORS.index(method) if method in OWN_COLORS else free[others.index(method) % len(free)]
         for method in methods
@@ -282,9 +282,9 @@ def _points(rows: list[Row], colors: dict[str, int]) -> list[Point]:
 
 
 def _sampled(cells: list[Cell]) -> list[Cell]:
-    """The first cell of each method that has predictions."""
+    """The first cell of each method that has predictions, what the run is about before others."""
     first: dict[str, Cell] = {}
     for cell in cells:
         if cell.predictions.right or cell.predictions.wrong:
             first.setdefault(cell.method, cell)
-    return list(first.values())
+    return sorted(first.values(), key=lambda cell: cell.method not in SUBJECTS)

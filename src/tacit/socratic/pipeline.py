@@ -19,7 +19,17 @@ from typing import Any
 from tacit import checkpoint
 from tacit.errors import TacitError
 from tacit.models import max_positions
-from tacit.socratic.rows import ASK, TELL, Turn, Wording, final_question, read_questions, refer, step_answer
+from tacit.socratic.rows import (
+    ASK,
+    REFERENCE,
+    TELL,
+    Turn,
+    Wording,
+    final_question,
+    read_questions,
+    refer,
+    step_answer,
+)
 from tacit.student import Reply, Student
 from tacit.tasks import Task
 from tacit.trace import Step
@@ -28,6 +38,7 @@ MAX_QUESTIONS = 12
 STUDENTS = ("decomposer", "solver", "planner", "student")  # folders of a pipeline; the last has all roles
 
 # What can go wrong in a dialogue, and what is done then. Every evaluation counts them.
+NO_PLAN = "no plan"  # the planner wrote none that can be read: the decomposer goes without
 NOTHING_ASKED = "nothing asked"  # the problem's own final question is
 UNENDED = "unended decomposition"  # its last sub-question, perhaps cut, gives way to the problem's own final question
 TOO_MANY = "too many questions"  # the first ones and the last are asked
@@ -108,7 +119,8 @@ class SocraticPipeline:
         planner = students.get("planner", both if wording.guidance != "none" else None)
         decomposer, solver = students.get("decomposer", both), students.get("solver", both)
         if decomposer is None or solver is None:
-            raise TacitError(f"a Socratic pipeline has a decomposer and a solver; got {', '.join(students) or 'nobody'}")
+            found = ", ".join(students) or "nobody"
+            raise TacitError(f"a Socratic pipeline has a decomposer and a solver; got {found}")
         return cls(decomposer, solver, planner, wording, max_questions, info)
 
     @property
@@ -139,8 +151,11 @@ class SocraticPipeline:
         Raises:
             TacitError: Task or tokenizer cannot read one of them.
         """
-        questions = None if asked is None else [[self.task.read_question(question) for question in asked]]
-        return self.reply([self.task.read_question(typed)], asked=questions)[0]
+        problem = self.task.read_question(typed)
+        questions = None if asked is None else [self.task.read_question(question) for question in asked]
+        for question in questions or ():  # what a person typed is no fallback's; references are filled in later
+            self.solver.prompt(self.wording.solve(problem, [], REFERENCE.sub("", question)))
+        return self.reply([problem], asked=None if questions is None else [questions])[0]
 
     def reply(
         self,
@@ -161,6 +176,8 @@ class SocraticPipeline:
         Raises:
             TacitError: A problem is empty, or the tokenizer cannot represent it.
         """
+        if not all(problem.strip() for problem in problems):
+            raise TacitError("the question is empty")
         dialogues = [Dialogue(problem) for problem in problems]
         if asked is None:
             self._plan(dialogues, batch_size, plans)
@@ -192,8 +209,17 @@ class SocraticPipeline:
             dialogue.plan = plan
 
     def _decompose(self, dialogues: list[Dialogue], batch_size: int) -> None:
-        read = [self.wording.decompose(dialogue.problem, dialogue.plan) for dialogue in dialogues]
-        for dialogue, reply in zip(dialogues, self.decomposer.reply(read, batch_size), strict=True):
+        prompts = []
+        for dialogue in dialogues:
+            prompt = _prompt(self.decomposer, self.wording.decompose(dialogue.problem, dialogue.plan))
+            if self.wording.guidance != "none" and (prompt is None or not dialogue.plan):
+                dialogue.notes.append(NO_PLAN)
+                dialogue.plan = ""
+            if prompt is None:
+                prompt = self.decomposer.prompt(self.wording.decompose(dialogue.problem))
+            prompts.append(prompt)
+        replies = map(self.decomposer.read, self.decomposer.generate(prompts, batch_size))
+        for dialogue, reply in zip(dialogues, replies, strict=True):
             dialogue.generated_tokens += reply.generated_tokens
             written = reply.text.rpartition(self.decomposer.template.marker)[0] if reply.marked else reply.text
             questions = read_questions(written)
@@ -214,8 +240,10 @@ class SocraticPipeline:
         for dialogue in dialogues:
             question, open_ends = refer(dialogue.asked[j], [turn.answer for turn in dialogue.turns])
             dialogue.notes.extend([OPEN_REFERENCE] * open_ends)
-            prompt = self._prompt(dialogue, question)
+            prompt = _prompt(self.solver, self.wording.solve(dialogue.problem, dialogue.turns, question))
             if prompt is None:
+                # That the problem itself cannot be read is an error.
+                self.solver.prompt(self.wording.solve(dialogue.problem, [], final_question(dialogue.problem)))
                 dialogue.notes.append(UNREADABLE)
             else:
                 prompts.append(prompt)
@@ -223,16 +251,6 @@ class SocraticPipeline:
         written = self.solver.generate(prompts, batch_size)
         for (dialogue, question), ids in zip(asking, written, strict=True):
             self._take(dialogue, question, self.solver.read(ids))
-
-    def _prompt(self, dialogue: Dialogue, question: str) -> Any:
-        """Token ids; `None` where what was told cannot be read. Raises `TacitError` where the problem cannot be."""
-        try:
-            prompt = self.solver.prompt(self.wording.solve(dialogue.problem, dialogue.turns, question))
-        except TacitError:
-            self.solver.prompt(self.wording.solve(dialogue.problem, [], final_question(dialogue.problem)))
-            return None
-        positions = max_positions(self.solver.model)
-        return prompt if positions is None or len(prompt) <= positions else None
 
     def _take(self, dialogue: Dialogue, question: str, reply: Reply) -> None:
         text, answer = reply.text, reply.answer
@@ -257,9 +275,12 @@ class SocraticPipeline:
         Raises:
             TacitError: The folder cannot be written.
         """
-        folder = Path(folder)
         for role, student in self.students.items():
-            checkpoint.save(student, folder / role)
+            checkpoint.save(student, Path(folder) / role)
+        self.save_info(folder)
+
+    def save_info(self, folder: str | os.PathLike) -> None:
+        """Writes what makes students that lie in its subfolders a pipeline. Raises `TacitError` as `save` does."""
         about = {
             **self.info,
             "students": list(self.students),
@@ -267,7 +288,17 @@ class SocraticPipeline:
             "max_questions": self.max_questions,
             "task": self.task.name,
         }
-        checkpoint.write_info(folder, about, _card(self))
+        checkpoint.write_info(Path(folder), about, _card(self))
+
+
+def _prompt(student: Student, text: str) -> Any:
+    """Token ids of what a student is to read; `None` where it has no tokens for it, or too few positions."""
+    try:
+        prompt = student.prompt(text)
+    except TacitError:
+        return None
+    positions = max_positions(student.model)
+    return prompt if positions is None or len(prompt) <= positions else None
 
 
 def load(folder: str | os.PathLike) -> Student | SocraticPipeline:

@@ -83,7 +83,7 @@ class Wording:
 
     def decompose(self, problem: str, plan: str = "") -> str:
         """What the decomposer reads."""
-        return f"decompose: {problem}" + (f" plan: {plan}" if self.guidance != "none" else "")
+        return f"decompose: {problem}" + (f" plan: {plan}".rstrip() if self.guidance != "none" else "")
 
     def plan(self, problem: str) -> str:
         """What the planner reads."""
@@ -153,9 +153,23 @@ def is_socratic(trace: Trace) -> bool:
 
 
 def answered(trace: Trace) -> Trace:
-    """A trace without the sub-questions that nothing answers, such as six of GSM8K Socratic; the last one stays."""
-    kept = [step for step in trace.steps[:-1] if step.text.strip() or step.answer]
-    return replace(trace, steps=(*kept, *trace.steps[-1:]))
+    """A trace without the sub-questions that nothing answers, such as six of GSM8K Socratic; the last one stays.
+
+    References count the steps that are left; one to a step that is gone becomes `#0`, which refers to none.
+    """
+    last = len(trace.steps) - 1
+    kept = [k for k, step in enumerate(trace.steps) if k == last or step.text.strip() or step.answer]
+    if len(kept) == len(trace.steps):
+        return trace
+    numbers = {k + 1: number for number, k in enumerate(kept, 1)}
+
+    def renumber(found: re.Match[str]) -> str:
+        k = int(found[1])
+        return f"#{numbers.get(k, 0)}" if 1 <= k <= len(trace.steps) else found[0]
+
+    steps = (trace.steps[k] for k in kept)
+    asked = (replace(step, question=REFERENCE.sub(renumber, step.question or "")) for step in steps)
+    return replace(trace, steps=tuple(asked))
 
 
 def read_turns(trace: Trace) -> list[Turn]:
@@ -214,9 +228,15 @@ def refer(question: str, answers: Sequence[str]) -> tuple[str, int]:
 
 
 def guide(trace: Trace, guidance: str) -> str:
-    """What guides the decomposer of a trace: nothing, the number of steps, or the calculations of each."""
+    """What guides the decomposer of a trace: nothing, the number of steps, or the calculations of each.
+
+    Raises:
+        TacitError: The trace has no steps.
+    """
     if guidance == "none":
         return ""
+    if not trace.steps:
+        raise TacitError(f"trace {trace.id} has no steps, which a plan is made of")
     trace = answered(trace)
     if guidance == "steps":
         return f"{len(trace.steps)} steps"
@@ -236,7 +256,8 @@ def questions_of(traces: Sequence[Trace], others: Sequence[Trace], task: Task) -
     missing = [trace for trace in traces if task.problem(trace.question) not in known]
     if missing:
         raise TacitError(
-            f"there are no sub-questions for {len(missing):,} of {len(traces):,} problems, such as trace {missing[0].id}"
+            f"there are no sub-questions for {len(missing):,} of {len(traces):,} problems, such as trace "
+            f"{missing[0].id}"
         )
     return [[step.question or "" for step in known[task.problem(trace.question)].steps] for trace in traces]
 

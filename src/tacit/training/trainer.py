@@ -60,6 +60,9 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         callbacks (*optional*): As for `Trainer`.
         listener (`Callable`, *optional*): Called with each line of `metrics.jsonl`.
 
+    Attributes:
+        about (`dict`): What else `tacit.json` is to say of the student, here and at every stage that is kept.
+
     Raises:
         TacitError: A trace cannot be rendered or is longer than the model's positions, no trace has steps although the
             schedule removes them, the adapters cannot be merged, or settings do not fit together.
@@ -97,6 +100,7 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
                 )
             model = get_peft_model(model, peft_config)
         self.task = task
+        self.about: dict[str, Any] = {}
         self.tokenizer = processing_class
         self.template = args.make_template(processing_class)
         self.encoder_decoder = is_encoder_decoder(model)
@@ -335,6 +339,7 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
             info["restarts"] = self.recovery.restarts
         if self.outcome:
             info["outcome"] = self.outcome
+        info |= self.about
         return Student(model, self.tokenizer, self.template, self.task, longest + 8, silent, info)
 
 
