@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tacit.formats import write
 from tacit.models import bpe_tokenizer, from_config
 from tacit.rendering import Template
 from tacit.trace import Step, Trace, iter_text, write_jsonl
@@ -35,7 +36,7 @@ def pens() -> list[Trace]:
             verb, total = ("buys", have + more) if have <= more else ("loses", have - more)
             sign = "+" if verb == "buys" else "-"
             question = f"Ben has {have} pens and {verb} {more}. How many?"
-            steps = (Step(f"{have} {sign} {more} = {total}"),)
+            steps = (Step(f"{have} {sign} {more} = {total}", "How many?"),)
             traces.append(Trace(question, steps, str(total), source={"sample": more % 2}))
     return traces
 
@@ -153,14 +154,18 @@ def test_every_recipe_trains_two_steps(path, tmp_path, workplace):
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     overrides = ["train.max_steps=2", "seeds=[0]", "jobs=1", "train.bf16=false", "evaluation.speed_problems=4"]
     if isinstance(document["data"]["train"], int):
-        overrides += ["data.train=64", "data.validation=8", "data.test=8"]
+        overrides += ["data.train=400", "data.validation=8", "data.test=8"]
     else:
+        form = document["data"].get("format", "tacit")
         for name in ("train", "kept", "questions"):
-            write_jsonl(pens(), tmp_path / f"{name}.jsonl")
-        write_jsonl(pens()[:9], tmp_path / "test.jsonl")
-    if "name" in document["model"]:
+            write(pens(), tmp_path / f"{name}.jsonl", form)
+        write(pens()[:9], tmp_path / "test.jsonl", form)
+    for student, own in document["methods"].get("socratic", {}).items():
+        if "max_steps" in own:
+            overrides += [f"methods.socratic.{student}.max_steps=2"]
+    if "name" in document.get("model", {}):
         overrides += [f"model={{name: {workplace / 'openai-community' / 'gpt2'}}}"]
-    else:
+    elif "model" in document:
         overrides += ["model={architecture: gpt2, config: {n_layer: 1, n_embd: 32, n_head: 2}}"]
     for key, values in document.get("vary", {}).items():
         few = dict(list(values.items())[-2:]) if isinstance(values, dict) else [1, 2]
