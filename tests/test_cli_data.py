@@ -485,6 +485,8 @@ def test_check_finds_what_is_odd_and_what_is_wrong() -> None:
         "same_question": [2],
         "same_problem": [3],
         "no_steps": [3],
+        "unanswered": [],
+        "open_reference": [],
         "answer_not_gold": [2],
         "question_not_of_task": [4],
     }

@@ -27,31 +27,31 @@ def calculate(expression: str) -> Fraction | None:
     if len(text) > LONGEST or not READABLE.fullmatch(text) or re.search(r"[0-9.)] *\(", text):
         return None
     try:
-        return _value(ast.parse(text.strip(), mode="eval").body)
+        return _value(ast.parse(text.strip(), mode="eval").body, text.strip())
     except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
         return None
 
 
-def _value(node: ast.expr) -> Fraction:
+def _value(node: ast.expr, text: str) -> Fraction:
     match node:
-        case ast.Constant(int() | float() as number):
-            return Fraction(str(number))
+        case ast.Constant(int() | float()):  # as it is written: a float would round it
+            return Fraction(text[node.col_offset : node.end_col_offset])
         case ast.UnaryOp(ast.UAdd(), operand):
-            return _value(operand)
+            return _value(operand, text)
         case ast.UnaryOp(ast.USub(), operand):
-            return -_value(operand)
+            return -_value(operand, text)
         case ast.BinOp(left, ast.Add(), right):
-            return _value(left) + _value(right)
+            return _value(left, text) + _value(right, text)
         case ast.BinOp(left, ast.Sub(), right):
-            return _value(left) - _value(right)
+            return _value(left, text) - _value(right, text)
         case ast.BinOp(left, ast.Mult(), right):
-            return _value(left) * _value(right)
+            return _value(left, text) * _value(right, text)
         case ast.BinOp(left, ast.Div(), right):
-            return _value(left) / _value(right)
+            return _value(left, text) / _value(right, text)
         case ast.BinOp(left, ast.FloorDiv(), right):
-            return Fraction(_value(left) // _value(right))
+            return Fraction(_value(left, text) // _value(right, text))
         case ast.BinOp(left, ast.Pow(), right):
-            base, exponent = _value(left), _value(right)
+            base, exponent = _value(left, text), _value(right, text)
             if exponent.denominator > 1 or abs(exponent) > 100 or max(map(abs, base.as_integer_ratio())) > 10**9:
                 raise ValueError("too large a power")
             return base**exponent.numerator

@@ -41,6 +41,8 @@ def parse_socratic(line: str) -> Trace:
     record = parse_json(line)
     if not isinstance(record, dict):
         raise TacitError("not a JSON object")
+    if (asked := _name(record, "problem")) and not isinstance(record[asked], str):
+        raise TacitError(f"field '{asked}' is not text")
     problem, answer = _text(record, "problem"), _text(record, "final_answer")
     if not problem or not answer:
         raise _missing("final_answer" if problem else "problem")
