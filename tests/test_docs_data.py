@@ -130,3 +130,15 @@ def test_every_measure_of_dialogues_is_there() -> None:
     measures = {*summarise_dialogues([said], [pears()], CUSTOM), "gold_history"} - {"n", "gold"}
     named = " ".join(cell for _, cell, _ in rows("socratic.md", "\n## Evaluate"))
     assert {*re.findall(r"`([a-z_]+)`", named)} == measures
+
+
+def test_the_results_of_the_word_problems_stand_in_a_record() -> None:
+    record = ROOT / "records" / "word-problems"
+    known = json.loads((record / "summary.json").read_text(encoding="utf-8"))["rows"]
+    table = rows("socratic.md", "<!-- results: begin -->", "<!-- results: end -->")
+    assert len(table) == len({row["method"] for row in known})
+    for name, accuracy, tokens, _ in table:
+        own = [row for row in known if f"`{row['method']}`" in name]
+        assert accuracy == ", ".join(f"{row['accuracy']:.4f}" for row in own)
+        assert tokens == f"{sum(row['generated_tokens'] for row in own) / len(own):.1f}"
+        assert all(row["n"] >= 2000 for row in own)
