@@ -27,7 +27,6 @@ from tacit.trace import write_lines
 INFO = "tacit.json"
 WRITING = [field.name for field in fields(Template)]
 FIELDS = {**dict.fromkeys(WRITING, str), "silent": bool, "max_new_tokens": int}  # to load a student
-SOCRATIC = ("decomposer", "solver", "planner", "student", "unified", "cumulative")
 PIPELINE_FIELDS = {"students": list, "wording": dict, "max_questions": int}  # and several (see `socratic.pipeline`)
 
 
@@ -210,16 +209,13 @@ def _card(student: Student) -> str:
     if student.silent:
         behaviour = (
             "It answers at once; it was never shown any reasoning."
-            if info.get("method") == "no_cot"
+            if info.get("method") in ("no_cot", "planner")
             else "It answers at once: its reasoning was internalized and cannot be read."
         )
-    papers = {
-        "stepwise": "Stepwise Internalization, arXiv:2405.14838",
-        "cot": "Fine-tune-CoT, arXiv:2212.10071",
-        **dict.fromkeys(SOCRATIC, "Socratic CoT, arXiv:2212.00193"),
-    }
+    papers = {"stepwise": "Stepwise Internalization, arXiv:2405.14838", "cot": "Fine-tune-CoT, arXiv:2212.10071"}
     method = info.get("method", "custom")
-    paper = f"\nMethod: {papers[method]}.\n" if method in papers else ""
+    source = "Socratic CoT, arXiv:2212.00193" if "reads" in info else papers.get(method)
+    paper = f"\nMethod: {source}.\n" if source else ""
     kind, tag, code = "causal", "pipeline_tag: text-generation\n", CAUSAL
     if student.encoder_decoder:  # for which transformers 5 has no pipeline
         kind, tag, code = "encoder-decoder", "", ENCODER_DECODER

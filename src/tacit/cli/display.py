@@ -30,9 +30,8 @@ class RunDisplay:
         self.tasks: dict[str, TaskID] = {}
         self.seen: dict[str, dict[str, Any]] = {}
         self.told: dict[str, float] = {}
-        self.last: dict[
-            str, str
-        ] = {}  # of a training whose steps are done; told with what follows in its cell, when it is complete
+        # Of a training whose steps are done; told with what follows in its cell, when it is complete.
+        self.last: dict[str, str] = {}
 
     def __enter__(self) -> "RunDisplay":
         if self.watched:

@@ -98,9 +98,6 @@ class SocraticPipeline:
         wording (`Wording`): How the rows were written.
         max_questions (`int`): Asked of a problem at most.
         info (`dict`): What `tacit.json` says of it.
-
-    Raises:
-        TacitError: The decomposer is guided, and there is no planner.
     """
 
     decomposer: Student
@@ -174,7 +171,8 @@ class SocraticPipeline:
             plans: What guides the decomposer, from somebody else; the planner's by default.
 
         Raises:
-            TacitError: A problem is empty, or the tokenizer cannot represent it.
+            TacitError: A problem is empty, the tokenizer cannot represent it, or the decomposer is guided and there is
+                neither a planner nor a plan.
         """
         if not all(problem.strip() for problem in problems):
             raise TacitError("the question is empty")
@@ -221,8 +219,7 @@ class SocraticPipeline:
         replies = map(self.decomposer.read, self.decomposer.generate(prompts, batch_size))
         for dialogue, reply in zip(dialogues, replies, strict=True):
             dialogue.generated_tokens += reply.generated_tokens
-            written = reply.text.rpartition(self.decomposer.template.marker)[0] if reply.marked else reply.text
-            questions = read_questions(written)
+            questions = read_questions(_reasoning(self.decomposer, reply))
             if questions and not reply.marked:
                 dialogue.notes.append(UNENDED)
                 questions[-1] = final_question(dialogue.problem)
@@ -253,10 +250,8 @@ class SocraticPipeline:
             self._take(dialogue, question, self.solver.read(ids))
 
     def _take(self, dialogue: Dialogue, question: str, reply: Reply) -> None:
-        text, answer = reply.text, reply.answer
-        if reply.marked:
-            text = text.rpartition(self.solver.template.marker)[0].strip()
-        elif answer:  # the task may find it in another form than it is told in
+        text, answer = _reasoning(self.solver, reply), reply.answer
+        if answer and not reply.marked:  # the task may find it in another form than it is told in
             answer = step_answer(Step(text))
         dialogue.turns.append(Turn(question, text, answer))
         dialogue.marked = reply.marked
@@ -299,6 +294,11 @@ def _prompt(student: Student, text: str) -> Any:
         return None
     positions = max_positions(student.model)
     return prompt if positions is None or len(prompt) <= positions else None
+
+
+def _reasoning(student: Student, reply: Reply) -> str:
+    """What a student wrote before its answer; all of it where no marker stands."""
+    return reply.text.rpartition(student.template.marker)[0].strip() if reply.marked else reply.text
 
 
 def load(folder: str | os.PathLike) -> Student | SocraticPipeline:

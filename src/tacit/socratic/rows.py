@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tacit.errors import TacitError, unknown_name
+from tacit.formats.dialogue import coverage
 from tacit.formats.steps import SENTENCE_END, SPAN
 from tacit.grading import MARKER
 from tacit.tasks import Task
@@ -149,7 +150,7 @@ def _check_marks(trace: Trace) -> None:
 
 def is_socratic(trace: Trace) -> bool:
     """Whether each step of a trace has a sub-question."""
-    return bool(trace.steps) and all((step.question or "").strip() for step in trace.steps)
+    return coverage(trace) == "all"
 
 
 def answered(trace: Trace) -> Trace:
