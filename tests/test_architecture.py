@@ -15,7 +15,7 @@ PACKAGE = Path(tacit.__file__).parent
 # A room may import the rooms before it, and itself; never a later one, not even inside a function.
 ORDER = (
     "environment errors trace grading arithmetic formats tasks prompts curation rendering models calculator student "
-    "teacher stages checkpoint socratic evaluation training recipe report run cli __main__"
+    "teacher stages implicit checkpoint socratic evaluation training recipe report run cli __main__"
 ).split()
 TORCH_FREE = "errors trace grading arithmetic formats tasks prompts curation rendering teacher".split()
 

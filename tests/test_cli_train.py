@@ -131,6 +131,7 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(here: Path, tacit: Any) -> 
     assert (result.status, result.out) == (1, "")
     assert "was begun with other settings (train.max_steps)" in result.err
     assert tacit("run", "tiny.yaml", "--resume", "--overwrite").status == 2
+    assert tacit("run", "tiny.yaml", "--update", "--overwrite").status == 2
 
 
 def test_json_is_all_that_stdout_gets(here: Path) -> None:

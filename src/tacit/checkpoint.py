@@ -13,6 +13,7 @@ import math
 import os
 from contextlib import suppress
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +76,23 @@ def save(student: Student, folder: str | os.PathLike) -> None:
         (folder / INFO).unlink(missing_ok=True)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        info = {
-            **student.info,
-            **student.template.to_dict(),
-            "task": student.task.name,
-            "silent": student.silent,
-            "max_new_tokens": student.max_new_tokens,
-        }
-        write_info(folder, info, _card(student))
+        save_info(student, folder)
     except OSError as error:
         raise TacitError(f"cannot write checkpoint {folder}: {error.strerror or error}") from None
     finally:
         model.config.use_cache = cached  # Trainer turns it off while it trains
+
+
+def save_info(student: Student, folder: Path) -> None:
+    """Writes what lies beside the weights of a student: model card and `tacit.json`. Raises as `save` does."""
+    info = {
+        **student.info,
+        **student.template.to_dict(),
+        "task": student.task.name,
+        "silent": student.silent,
+        "max_new_tokens": student.max_new_tokens,
+    }
+    write_info(folder, info, _card(student))
 
 
 def write_info(folder: Path, info: dict[str, Any], card: str) -> None:
@@ -173,6 +179,8 @@ def load(folder: str | os.PathLike) -> Student:
     if "students" in info:
         inside = ", ".join(str(Path(folder) / str(role)) for role in info["students"])
         raise TacitError(f"{folder} holds several students, which only work together here; one of them is {inside}")
+    if info.get("method") == "implicit_kd":
+        import_module("tacit.implicit.modeling")  # transformers learns of its models
     template = Template(**{name: info[name] for name in WRITING})
     task = get_task(info.get("task", CUSTOM.name))
     model, tokenizer = load_model(str(folder))
@@ -183,6 +191,13 @@ CAUSAL = """from transformers import pipeline
 
 model = pipeline("text-generation", model=".")
 print(model({prompt}, return_full_text=False)[0]["generated_text"])"""
+IMPLICIT = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(".", trust_remote_code=True)  # modeling.py, which lies here
+tokenizer = AutoTokenizer.from_pretrained(".")
+prompt = tokenizer({prompt}, return_tensors="pt")
+ids = model.generate(**prompt)[0, prompt.input_ids.shape[1] :]
+print(tokenizer.decode(ids, skip_special_tokens=True))"""
 ENCODER_DECODER = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
@@ -212,11 +227,23 @@ def _card(student: Student) -> str:
             if info.get("method") in ("no_cot", "planner")
             else "It answers at once: its reasoning was internalized and cannot be read."
         )
-    papers = {"stepwise": "Stepwise Internalization, arXiv:2405.14838", "cot": "Fine-tune-CoT, arXiv:2212.10071"}
+    implicit = info.get("method") == "implicit_kd"
+    if implicit:
+        behaviour = (
+            "It answers at once: an emulator puts one state into each layer of a student, in the place of a chain of "
+            "thought. These states cannot be read."
+        )
+    papers = {
+        "stepwise": "Stepwise Internalization, arXiv:2405.14838",
+        "cot": "Fine-tune-CoT, arXiv:2212.10071",
+        "implicit_kd": "ICoT-KD, arXiv:2311.01460",
+    }
     method = info.get("method", "custom")
     source = "Socratic CoT, arXiv:2212.00193" if "reads" in info else papers.get(method)
     paper = f"\nMethod: {source}.\n" if source else ""
     kind, tag, code = "causal", "pipeline_tag: text-generation\n", CAUSAL
+    if implicit:  # pipelines would need the code as well
+        kind, tag, code = "causal", "", IMPLICIT
     if student.encoder_decoder:  # for which transformers 5 has no pipeline
         kind, tag, code = "encoder-decoder", "", ENCODER_DECODER
     outcome = f" What happened: {info['outcome']}." if "outcome" in info else ""
@@ -227,6 +254,9 @@ def _card(student: Student) -> str:
     asked = f"As a person asks `{example}`, the model reads `{question}`:" if question != example else "For example:"
     marker = student.template.marker
     answer = f"the answer follows `{marker}`" if marker else "the reply is the answer"
+    needs = "No code of tacit's is needed. With it:"
+    if implicit:
+        needs = "Two networks run, which `modeling.py` couples; no other code of tacit's is needed. With tacit:"
     return f"""---
 library_name: transformers
 {tag}tags: [tacit, {method}]
@@ -245,7 +275,7 @@ A small {kind} language model trained with tacit ({task.summary}). {behaviour}
 ```
 
 The prompt is {written}; {answer}.
-The chat template writes the same prompt. No code of tacit's is needed. With it: `tacit ask . {json.dumps(example)}`.
+The chat template writes the same prompt. {needs} `tacit ask . {json.dumps(example)}`.
 
 ## Measured
 

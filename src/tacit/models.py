@@ -45,7 +45,7 @@ def load(
     """
     from transformers import AutoConfig
 
-    with _loading("a language model", name):
+    with loading("a language model", name):
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(name, trust_remote_code)
         model = _auto_class(config).from_pretrained(
@@ -63,13 +63,18 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
     """A model's tokenizer, from the Hub or from a folder. Raises `TacitError` where there is none."""
     from transformers import AutoTokenizer
 
-    with _loading("the tokenizer", name):
+    with loading("the tokenizer", name):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)  # ty: ignore[invalid-explicit-return]
 
 
 @contextmanager
-def _loading(what: str, name: str) -> Generator[None]:
-    """Turns all that loading can raise into one line."""
+def loading(what: str, name: str) -> Generator[None]:
+    """Turns all that loading can raise into one line.
+
+    Args:
+        what (`str`): With its article, for people.
+        name (`str`): Of the Hub or of a folder.
+    """
     from safetensors import SafetensorError
 
     try:

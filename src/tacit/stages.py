@@ -365,6 +365,11 @@ class Batcher:
         batch = {"input_ids": ids, "attention_mask": real.long(), "labels": labels}
         return {**batch, "position_ids": original} if self.keep_positions else batch
 
+    def until(self, examples: np.ndarray, lengths: np.ndarray) -> dict[str, torch.Tensor]:
+        """The first so many ids of these examples: `input_ids` and `attention_mask`, int64 of shape (B, longest)."""
+        ids, real, _ = self._gather(self.rendered.offsets[examples], lengths, lengths, np.zeros_like(lengths))
+        return {"input_ids": ids, "attention_mask": real.long()}
+
     def predicting(self, examples: np.ndarray, length: np.ndarray) -> torch.Tensor:
         """Where a causal model predicts a target, in the batch that `cut` makes of these examples.
 

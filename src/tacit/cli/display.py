@@ -47,13 +47,16 @@ class RunDisplay:
         if line["event"] == "note":
             self._say(cell, line["text"])
             return
+        if line["event"] == "warning":
+            self._announce(cell, line["text"])
+            return
         state = self.seen.setdefault(cell, {"stage": 0})
         state.update({key: line[key] for key in ("step", "max_steps", "seconds", "removed", "total")})
         state["stage"] += line["event"] == "stage"
         if line["event"] == "train":
             state["loss"] = line["loss"]
         if line["event"] == "eval":
-            state["exact_match"] = line["exact_match"]
+            state.update({key: line[key] for key in ("exact_match", "emulation_error") if key in line})
         self._show(cell, state)
         if line["event"] in ("restart", "outcome"):
             self._announce(cell, line["text"])
@@ -83,6 +86,9 @@ class RunDisplay:
             parts.append(f"loss {state['loss']:.3f}")
         if "exact_match" in state:
             parts.append(f"val {state['exact_match']:.1%}")
+        if "emulation_error" in state:
+            errors = [error for error in state["emulation_error"] if error is not None]
+            parts.append(f"emulation error {sum(errors) / max(1, len(errors)):.3f}")
         if state["step"]:
             left = state["seconds"] / state["step"] * (state["max_steps"] - state["step"])
             parts.append(f"{duration(left)} left")

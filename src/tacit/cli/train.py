@@ -44,12 +44,16 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an earlier run stopped, if there is one.")
     ] = False,
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Go on with changed settings: what they reach is made anew, the rest is kept."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the run folder first.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train and evaluate everything that a recipe names."""
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other")
+    if resume + update + overwrite > 1:
+        raise UsageError("--resume, --update and --overwrite exclude each other")
     with waiting("starting"):
         from tacit.cli.display import RunDisplay
         from tacit.models import hush
@@ -61,9 +65,10 @@ def run(
     folder = output or Path("runs") / wanted.name
     try:
         with RunDisplay() as display:
-            done = carry_out(wanted, folder, resume, overwrite, display.hear)
+            done = carry_out(wanted, folder, resume, overwrite, display.hear, update)
     except KeyboardInterrupt:
-        words = shlex.join(["run", str(recipe), *(overrides or []), "-o", str(folder), "--resume"])
+        again = "--update" if update else "--resume"
+        words = shlex.join(["run", str(recipe), *(overrides or []), "-o", str(folder), again])
         raise KeyboardInterrupt(f"stopped; go on with: {program()} {words}") from None
     if as_json:
         print_json(done.summary)

@@ -17,6 +17,8 @@ from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
 from tacit.evaluation.statistics import wilson
 from tacit.grading import GRADERS
+from tacit.implicit.modeling import ImplicitModel
+from tacit.implicit.states import ThoughtBatcher
 from tacit.models import max_positions, pad_id
 from tacit.rendering import Renderings, render
 from tacit.socratic.pipeline import Dialogue, SocraticPipeline
@@ -76,7 +78,8 @@ def evaluate(
     rendered = render_problems(student, traces)
     exact = np.zeros(len(traces), dtype=bool)
     if student.silent:
-        batcher = Batcher(rendered, pad_id(student.tokenizer), student.model.device)
+        kind = ThoughtBatcher if isinstance(student.model, ImplicitModel) else Batcher
+        batcher = kind(rendered, pad_id(student.tokenizer), student.model.device)
         exact, _ = one_pass(student.model, batcher, Removal(), 0, batch_size)
         target = rendered.lengths - rendered.prompt_lengths
         exact &= target <= student.max_new_tokens  # generation would stop before the end of a longer one

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tacit.evaluation.evaluate import Prediction, predict
-from tacit.evaluation.statistics import wilson
+from tacit.evaluation.statistics import share
 from tacit.grading import GRADERS, NUMBER, same_answer
 from tacit.socratic.pipeline import Dialogue, SocraticPipeline
 from tacit.socratic.rows import answered, is_socratic, read_turns
@@ -100,9 +100,9 @@ def summarise_dialogues(
     return {
         **summary,
         "gold_questions": statistics.fmean(map(len, gold)),
-        "same_count": _share(len(one) == len(other) for one, other in both),
+        "same_count": share(len(one) == len(other) for one, other in both),
         "count_difference": statistics.fmean(len(one) - len(other) for one, other in both),
-        "same_questions": _share(one == other for one, other in both),
+        "same_questions": share(one == other for one, other in both),
         **_bleu([" ".join(one) for one in asked], [" ".join(other) for other in gold]),
         "first_wrong": {place: places[place] for place in sorted(places, key=_place)},
         "steps": step_accuracy(answers, [trace for _, trace in aligned], task, grader) if aligned else None,
@@ -179,22 +179,12 @@ def step_accuracy(
             right[j].append(_same_result(got[j], turn.answer))
         right[len(before)].append(task.grade(got[-1], last.answer, grader))
     by_step = [right[j] for j in range(len(right))]
-    return {**_share(one for step in by_step for one in step), "by_step": [_share(step) for step in by_step]}
+    return {**share(one for step in by_step for one in step), "by_step": [share(step) for step in by_step]}
 
 
 def _same_result(answer: str, gold: str) -> bool:
     """An intermediate answer is often a number where the task's own answers are none."""
     return NUMBER.same(answer, gold) if NUMBER.extract(gold, "strict") else same_answer(answer, gold)
-
-
-def _share(right: Iterable[bool]) -> dict[str, Any]:
-    """A share with Wilson's 95 % interval."""
-    verdicts = list(right)
-    return {
-        "share": statistics.fmean(verdicts),
-        "ci95": list(wilson(sum(verdicts), len(verdicts))),
-        "n": len(verdicts),
-    }
 
 
 def _place(place: str) -> tuple[int, int]:

@@ -5,8 +5,9 @@ Usage: `wilson(974, 1000)`; `paired(of_one, of_the_other).p`.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,13 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     low = 0.0 if successes == 0 else (centre - reach) / scale
     high = 1.0 if successes == n else (centre + reach) / scale
     return low, high
+
+
+def share(right: Iterable[Any]) -> dict[str, Any]:
+    """The share of verdicts that are true, at least one, with Wilson's 95 % interval: {share, ci95, n}."""
+    verdicts = [bool(verdict) for verdict in right]
+    count = sum(verdicts)
+    return {"share": count / len(verdicts), "ci95": list(wilson(count, len(verdicts))), "n": len(verdicts)}
 
 
 @dataclass(frozen=True)

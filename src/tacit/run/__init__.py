@@ -24,6 +24,7 @@ from tacit.run.processes import train_side_by_side
 from tacit.run.rehearsal import rehearse
 from tacit.run.summary import summarise_run
 from tacit.run.training import clean_up, take_stage, train_cell
+from tacit.run.update import evaluate_anew, evaluated_otherwise, make_way
 from tacit.trace import write_lines
 
 __all__ = ["Cell", "Run", "carry_out", "cells"]
@@ -35,6 +36,7 @@ def carry_out(
     resume: bool = False,
     overwrite: bool = False,
     listener: Listener | None = None,
+    update: bool = False,
 ) -> Run:
     """Trains and evaluates everything that a recipe names.
 
@@ -45,6 +47,8 @@ def carry_out(
         overwrite (`bool`): Remove a folder that exists, and start anew.
         listener (`Callable`, *optional*): Called with (cell name, line): each line of the cells' `metrics.jsonl`, and
             `{"event": "note", "text"}`.
+        update (`bool`): Go on in a folder that exists with changed settings; what they reach is made anew, the rest
+            is kept, and what the recipe does not have is removed.
 
     Raises:
         TacitError: Bad settings or data, the folder exists, it belongs to another recipe, or another process is at
@@ -54,10 +58,12 @@ def carry_out(
     folder = Path(folder)
     tell = listener or (lambda name, line: None)
     beginnings = Beginnings(recipe)
-    goes_on = check_folder(recipe, folder, resume, overwrite) and resume
-    if not goes_on:
+    goes_on = check_folder(recipe, folder, resume, overwrite or update) and (resume or update)
+    if update or not goes_on:
         rehearse(recipe, folder, beginnings)
     with alone(folder):
+        if update and goes_on:
+            make_way(recipe, folder, tell)
         return _carry_out(recipe, folder, goes_on, overwrite, beginnings, tell)
 
 
@@ -73,22 +79,32 @@ def _carry_out(
         if all(cell.finished for cell in planned) and all(path.is_file() for path in last):
             return Run(folder)
     begin(recipe, folder, goes_on, overwrite)
+    done = [cell for cell in planned if cell.trains and cell.finished and evaluated_otherwise(recipe, cell)]
+    for cell in sorted(done, key=lambda cell: cell.method == "implicit_kd"):  # whose teacher comes first
+        evaluate_anew(recipe, cell, tell)
     todo = [cell for cell in planned if not cell.finished]
     for cell in todo:
         if cell.method in BASELINES:
             answer_untrained(recipe, cell, tell)
     trained = [cell for cell in todo if cell.trains and "from" not in recipe.methods[cell.method]]
+    taught = [cell for cell in trained if cell.method == "implicit_kd"]  # by another cell's student
+    _train([cell for cell in trained if cell not in taught], recipe, beginnings, tell)
+    for cell in todo:
+        if cell.method in OTHERWISE:
+            ask_otherwise(recipe, cell, tell)
+        elif cell.trains and cell not in trained:
+            take_stage(recipe, cell, tell)
+    _train(taught, recipe, beginnings, tell)
+    summary = summarise_run(recipe, folder, tell)
+    write_lines([json.dumps(summary, indent=2, ensure_ascii=False)], folder / "summary.json")
+    write_report([folder], folder / "report.html")
+    return Run(folder)
+
+
+def _train(trained: list[Cell], recipe: Recipe, beginnings: Beginnings, tell: Listener) -> None:
+    """Trains cells that do not wait for each other."""
     if recipe.jobs > 1 and len(trained) > 1:
         train_side_by_side(recipe, trained, tell)
     else:
         for cell in trained:
             train_cell(recipe, cell, beginnings, tell)
-    for cell in todo:
-        if cell.method in OTHERWISE:
-            ask_otherwise(recipe, cell, folder, tell)
-        elif cell.trains and cell not in trained:
-            take_stage(recipe, cell, folder, tell)
-    summary = summarise_run(recipe, folder, tell)
-    write_lines([json.dumps(summary, indent=2, ensure_ascii=False)], folder / "summary.json")
-    write_report([folder], folder / "report.html")
-    return Run(folder)

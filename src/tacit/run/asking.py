@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tacit.errors import TacitError
@@ -14,7 +13,7 @@ from tacit.evaluation.socratic import evaluate_dialogues
 from tacit.formats import read
 from tacit.recipe import Recipe
 from tacit.run.beginnings import baseline, placed
-from tacit.run.folder import EVALUATION, PREDICTIONS, Cell, cells
+from tacit.run.folder import EVALUATION, PREDICTIONS, Cell, cell_like
 from tacit.socratic.pipeline import SocraticPipeline, load
 from tacit.socratic.rows import guide, questions_of
 from tacit.student import Student
@@ -83,12 +82,9 @@ def asked_otherwise(recipe: Recipe, method: str, test: list[Trace]) -> dict[str,
     return {"asked": questions_of(test, others, recipe.task)}
 
 
-def ask_otherwise(recipe: Recipe, cell: Cell, folder: Path, tell: Listener) -> None:
+def ask_otherwise(recipe: Recipe, cell: Cell, tell: Listener) -> None:
     """Evaluates the pipeline of `socratic` with the same seed, asked in another way."""
-    values = recipe.values("socratic")
-    value = cell.value if cell.value in values else values[0]  # the varied key may reach the way to ask alone
-    wanted = ("socratic", cell.seed, value)
-    trained = next(one for one in cells(recipe, folder) if (one.method, one.seed, one.value) == wanted)
+    trained = cell_like(recipe, cell, "socratic")
     recipe = recipe.at(cell.value)
     given = asked_otherwise(recipe, cell.method, recipe.traces()[2])
     pipeline = placed(load(trained.folder))

@@ -6,6 +6,7 @@
         the final checkpoint, stages/, metrics.jsonl, predictions.jsonl; a baseline without training has only the last
         and another way to ask what was trained has evaluation.json, too
       socratic/decomposer/, solver/, planner/ (or student/): a checkpoint, stages/ and metrics.jsonl each
+      implicit_kd/mind_reader/, emulator/: a network with its metrics.jsonl each
 
 Usage: `run = Run("runs/quickstart")`, `run.rows`, `run.predictions("stepwise")`,
 `run.student("stepwise").ask("4821 * 37")`.
@@ -43,6 +44,7 @@ except ImportError:  # Windows has no such locks
 
 PREDICTIONS = "predictions.jsonl"
 EVALUATION = "evaluation.json"  # of a cell without a checkpoint that could hold it
+NETWORK = "network.json"  # comes last in the folder of a network of ICoT-KD: what it cost
 
 
 class Run:
@@ -114,6 +116,11 @@ class Cell:
         return self.folder.name
 
     @property
+    def seeded(self) -> Path:
+        """Its folder in a run with several seeds."""
+        return self.folder.with_name(cell_name(self.method, self.seed, self.varied))
+
+    @property
     def value(self) -> Any:
         """Of the varied key."""
         return value_of(self.varied)
@@ -154,14 +161,22 @@ def cells(recipe: Recipe, folder: Path) -> list[Cell]:
     return made
 
 
+def cell_like(recipe: Recipe, cell: Cell, method: str) -> Cell:
+    """The cell of another method with the same seed, at the same value of the varied key where that reaches both."""
+    values = recipe.values(method)
+    value = cell.value if cell.value in values else values[0]
+    others = cells(recipe, cell.folder.parent)
+    return next(one for one in others if (one.method, one.seed, one.value) == (method, cell.seed, value))
+
+
 # --- beginning, and going on ----------------------------------------------------------------------------------------
 
 OWN_FILES = ("recipe.yaml", "environment.json", "summary.json", "report.html")
 OWN_FOLDERS = re.compile(rf"({'|'.join([*METHODS, *OTHERWISE, *BASELINES])})(-seed[0-9]+)?")
 
 
-def check_folder(recipe: Recipe, folder: Path, resume: bool, overwrite: bool) -> bool:
-    """Whether a run was begun in this folder. Raises `TacitError` where it may not be used."""
+def check_folder(recipe: Recipe, folder: Path, resume: bool, changes: bool) -> bool:
+    """Whether a run was begun in this folder. Raises `TacitError` where it may not be used, or not changed."""
     if folder.exists() and not folder.is_dir():
         raise TacitError(f"{folder} is a file; choose another name for the run folder")
     if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
@@ -169,25 +184,26 @@ def check_folder(recipe: Recipe, folder: Path, resume: bool, overwrite: bool) ->
     found = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if found and not {"recipe.yaml", "environment.json"} <= found:
         raise TacitError(f"{folder} is no run folder and not empty; choose another")
-    begun = bool(_own_folders(folder))  # what failed before it had trained is no loss
+    begun = bool(own_folders(folder))  # what failed before it had trained is no loss
     if begun and resume:
         changed = _differences(load_recipe(folder / "recipe.yaml").document, recipe.document)
         if changed:
             raise TacitError(
                 f"{folder} was begun with other settings ({', '.join(changed)}); resume it with those, choose another "
-                "folder, or add --overwrite instead of --resume to start anew"
+                "folder, or give --update instead of --resume to make anew what they reach, --overwrite to start anew"
             )
-    elif begun and not overwrite:
+    elif begun and not changes:
         raise TacitError(f"{folder} exists; add --resume to go on there, or --overwrite to start anew")
     return begun
 
 
-def _own_folders(folder: Path) -> list[Path]:
-    """The cells in a run folder, by name: of any run, and of the recipe that lies in it."""
+def own_folders(folder: Path) -> list[Path]:
+    """The cells in a run folder, by name: of any run, and of the recipe that lies in it, also if it had more seeds."""
     if not (folder / "recipe.yaml").is_file():
         return []
     try:
-        names = {cell.name for cell in cells(load_recipe(folder / "recipe.yaml"), folder)}
+        begun = cells(load_recipe(folder / "recipe.yaml"), folder)
+        names = {path.name for cell in begun for path in (cell.folder, cell.seeded)}
     except TacitError:  # of another version
         names = set()
     return [
@@ -227,7 +243,7 @@ def begin(recipe: Recipe, folder: Path, goes_on: bool, overwrite: bool) -> None:
     """Notes what is begun; with `overwrite`, what an earlier run left goes first, and nothing else."""
     try:
         if overwrite:
-            for path in _own_folders(folder):
+            for path in own_folders(folder):
                 shutil.rmtree(path)
             for name in OWN_FILES:
                 (folder / name).unlink(missing_ok=True)
@@ -237,6 +253,17 @@ def begin(recipe: Recipe, folder: Path, goes_on: bool, overwrite: bool) -> None:
     write_lines([json.dumps(about, indent=2)], folder / "environment.json")
     text = yaml.safe_dump(dict(recipe.document), sort_keys=False, allow_unicode=True).rstrip()
     write_lines([text], folder / "recipe.yaml")
+    take_names(recipe, folder)
+
+
+def take_names(recipe: Recipe, folder: Path) -> None:
+    """Gives the cells of a recipe with one seed their short names, where an update from or to several was cut short.
+
+    A name with its seed is never mistaken: `tacit.run.update` changes names only while `recipe.yaml` has one seed.
+    """
+    for cell in cells(recipe, folder):
+        if cell.seeded.is_dir() and not cell.folder.exists():
+            cell.seeded.rename(cell.folder)
 
 
 def _environment_since(path: Path) -> dict[str, Any]:

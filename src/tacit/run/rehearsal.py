@@ -6,13 +6,13 @@ from pathlib import Path
 
 from tacit.evaluation.evaluate import render_problems
 from tacit.evaluation.prompting import PROMPT_OF
+from tacit.implicit.states import check_student
 from tacit.models import is_encoder_decoder
 from tacit.recipe import METHODS, OTHERWISE, Recipe
 from tacit.rendering import render
 from tacit.run.asking import asked_otherwise
 from tacit.run.beginnings import Beginnings, baseline
 from tacit.run.folder import cells
-from tacit.run.training import examples
 from tacit.student import Student
 from tacit.training.data import check_positions, render_training
 
@@ -33,9 +33,11 @@ def rehearse(recipe: Recipe, folder: Path, beginnings: Beginnings) -> None:
             model, tokenizer = beginnings.make(value, settings, 0)
             render_problems(Student(model, tokenizer, settings.make_template(tokenizer)), test)
         for method in trained:
+            if method == "implicit_kd":
+                check_student(model)
             for name, roles in variant.students(method).items():
                 settings = variant.settings(method, variant.seeds[0], folder, name)
-                train, evaluated = examples(variant, method, roles, settings)
+                train, evaluated = variant.examples(method, roles, settings)
                 render_training(train[:REHEARSED], tokenizer, model, settings)
                 if evaluated:
                     template = settings.make_template(tokenizer)

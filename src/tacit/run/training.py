@@ -6,18 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tacit import checkpoint, models
-from tacit.errors import TacitError
+from tacit import checkpoint
 from tacit.evaluation.evaluate import render_problems
-from tacit.recipe import Recipe
+from tacit.recipe import NETWORKS, Recipe
 from tacit.run.asking import Listener, grade
 from tacit.run.beginnings import Beginnings, placed
-from tacit.run.folder import Cell, cells
+from tacit.run.folder import Cell, cell_like
+from tacit.run.implicit import train_implicit
 from tacit.socratic.pipeline import STUDENTS, SocraticPipeline
-from tacit.socratic.rows import is_socratic
 from tacit.student import Student
-from tacit.trace import Trace, read_records
-from tacit.training.config import StepwiseInternalizationConfig
+from tacit.trace import read_records
 from tacit.training.progress import METRICS
 from tacit.training.resume import GOOD
 from tacit.training.trainer import StepwiseInternalizationTrainer
@@ -29,8 +27,12 @@ def train_cell(recipe: Recipe, cell: Cell, beginnings: Beginnings, tell: Listene
     Raises:
         Interrupted: Stopped by a signal, with a checkpoint.
     """
+    students = recipe.at(cell.value).students(cell.method)
+    if cell.method == "implicit_kd":
+        train_implicit(recipe, cell, beginnings, tell)
+        clean_up(cell.folder)
+        return
     recipe = recipe.at(cell.value)
-    students = recipe.students(cell.method)
     if "" in students:
         _finish(recipe, cell, _train(recipe, cell, "", students[""], beginnings, tell), tell)
     else:
@@ -50,7 +52,7 @@ def _train(
     shown = f"{cell.name}/{name}" if name else cell.name
     tell(shown, {"event": "note", "text": "preparing data"})
     settings = recipe.settings(cell.method, cell.seed, folder, name)
-    train, evaluated = examples(recipe, cell.method, roles, settings)
+    train, evaluated = recipe.examples(cell.method, roles, settings)
     model, tokenizer = beginnings.make(cell.value, settings, cell.seed)
     student = Student(model, tokenizer, settings.make_template(tokenizer))
     render_problems(student, recipe.traces()[2])  # errors before hours of training
@@ -66,34 +68,13 @@ def _train(
     trainer.about = {"name": recipe.name, "seed": cell.seed}
     if roles:
         trainer.about |= {"method": name or cell.method, "reads": train[-1].question}
-    size = f"{models.parameter_count(model):,} parameters, {len(trainer.rendered):,} traces"
-    if trainer.left_out:
-        size += f" ({', '.join(f'{count:,} {reason}' for reason, count in trainer.left_out.items())} left out)"
-    tell(shown, {"event": "note", "text": size})
+    tell(shown, {"event": "note", "text": trainer.describe()})
     trainer.train(resume_from_checkpoint=True)
     if trainer.removed in settings.keep_stages:
         trainer.keep_stage()
     student = trainer.student()
     student.info["train_seconds"] = round(trainer.metrics.seconds, 1)
     return student
-
-
-def examples(
-    recipe: Recipe, method: str, roles: tuple[str, ...], settings: StepwiseInternalizationConfig
-) -> tuple[list[Trace], list[Trace]]:
-    """What a student is trained on, and what it is evaluated on meanwhile.
-
-    Raises:
-        TacitError: A training trace has no sub-questions where they are needed, or there is nothing to evaluate on.
-    """
-    train, validation, _ = recipe.traces(method)
-    usable = [trace for trace in validation if not roles or is_socratic(trace)]
-    if settings.eval_strategy != "no" and validation and not usable:
-        raise TacitError(
-            f"eval_strategy: no validation trace has a sub-question on each step, which method {method} is evaluated "
-            f"on while it trains; give such traces, or set methods.{method}.eval_strategy to 'no'"
-        )
-    return recipe.rows(roles, train), recipe.rows(roles, usable)
 
 
 def _finish(recipe: Recipe, cell: Cell, student: Student, tell: Listener) -> None:
@@ -116,10 +97,9 @@ def _finish_pipeline(recipe: Recipe, cell: Cell, names: list[str], tell: Listene
     pipeline.save_info(cell.folder)
 
 
-def take_stage(recipe: Recipe, cell: Cell, folder: Path, tell: Listener) -> None:
+def take_stage(recipe: Recipe, cell: Cell, tell: Listener) -> None:
     """Makes a cell of the model at the end of another method's explicit stage."""
-    wanted = (recipe.methods[cell.method]["from"], cell.seed, cell.varied)
-    other = next(one for one in cells(recipe, folder) if (one.method, one.seed, one.varied) == wanted)
+    other = cell_like(recipe, cell, recipe.methods[cell.method]["from"])
     student = checkpoint.load(other.folder / "stages" / "000")
     lines = read_records(other.folder / METRICS)
     seconds = max((line["seconds"] for line in lines if line["step"] <= student.info["train_steps"]), default=0.0)
@@ -134,6 +114,6 @@ def take_stage(recipe: Recipe, cell: Cell, folder: Path, tell: Listener) -> None
 
 def clean_up(folder: Path) -> None:
     """Removes what a finished cell needs no more."""
-    for place in (folder, *(folder / name for name in STUDENTS)):
+    for place in (folder, *(folder / name for name in (*STUDENTS, *NETWORKS))):
         for leftover in (*place.glob("checkpoint-*"), place / GOOD, place / "training_args.bin"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)

@@ -4,6 +4,7 @@
 
     {"event": "train", "step", "seconds", "loss", "removed", "total", "learning_rate", "grad_norm"}
     {"event": "eval", "step", "seconds", "removed", "total", "exact_match", "answer_match", "n"}
+    {"event": "eval", "step", "seconds", "removed", "total", "emulation_error", "n"}  (an emulator, by layer)
     {"event": "stage", "step", "seconds", "removed", "total", "previous"}
     {"event": "restart", "step", "seconds", "removed", "total", "from_step", "text"}
     {"event": "outcome", "step", "seconds", "removed", "total", "text"}

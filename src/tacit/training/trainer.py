@@ -29,7 +29,15 @@ from tacit import checkpoint
 from tacit.environment import environment
 from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
-from tacit.models import close_gap, is_encoder_decoder, load, pad_id, position_table, target_logits
+from tacit.models import (
+    close_gap,
+    is_encoder_decoder,
+    load,
+    pad_id,
+    parameter_count,
+    position_table,
+    target_logits,
+)
 from tacit.rendering import Renderings, render
 from tacit.stages import IGNORED, Batcher
 from tacit.student import Student
@@ -130,10 +138,8 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
             self.optimizer_cls_and_kwargs = (_muon_factory, _muon_settings(args))
         if args.keep_positions:
             self._check_kept_positions()
-        self.batcher = Batcher(self.rendered, pad_id(self.tokenizer), args.device, args.keep_positions)
-        self.eval_batcher = None
-        if self.eval_rendered is not None:
-            self.eval_batcher = Batcher(self.eval_rendered, pad_id(self.tokenizer), args.device, args.keep_positions)
+        self.batcher = self.make_batcher(self.rendered)
+        self.eval_batcher = None if self.eval_rendered is None else self.make_batcher(self.eval_rendered)
 
     def _render_evaluated(self, rows: Iterable[Trace] | datasets.Dataset, model: PreTrainedModel) -> Renderings:
         traces = as_traces(rows)
@@ -141,10 +147,26 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         check_positions(rendered, traces, model)
         return rendered
 
+    @property
+    def network(self) -> Any:
+        """The model itself, not what wraps it for several processes."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def describe(self) -> str:
+        """The size of the model and of its data, in words."""
+        text = f"{parameter_count(self.network):,} parameters, {len(self.rendered):,} traces"
+        if self.left_out:
+            text += f" ({', '.join(f'{count:,} {reason}' for reason, count in self.left_out.items())} left out)"
+        return text
+
+    def make_batcher(self, rendered: Renderings) -> Batcher:
+        """What cuts the batches of these sequences."""
+        return Batcher(rendered, pad_id(self.tokenizer), self.args.device, self.args.keep_positions)
+
     def _check_kept_positions(self) -> None:
         """Kept positions can be published only as one gap at one place of a learned position table."""
         args, parts = self.args, [part for part in (self.rendered, self.eval_rendered) if part is not None]
-        if position_table(self.accelerator.unwrap_model(self.model)) is None:
+        if position_table(self.network) is None:
             raise TacitError("keep_positions needs a causal model with a learned position table, such as gpt2")
         if args.removal_unit != "token" or args.removal_side != "left":
             raise TacitError("keep_positions goes with removal_unit=token and removal_side=left")
@@ -157,7 +179,7 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
 
     def _projects_targets_only(self) -> bool:
         """Whether the loss is plain cross entropy, of a model neither compiled nor under torch's DataParallel."""
-        config = self.accelerator.unwrap_model(self.model).config
+        config = self.network.config
         args = self.args
         other = args.label_smoothing_factor or getattr(config, "output_router_logits", False)
         # torch.compile would compile anew for every number of targets, until it gives up.
@@ -249,7 +271,7 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
 
     @cached_property
     def _operations_per_token(self) -> int:
-        return 6 * self.accelerator.unwrap_model(self.model).num_parameters(exclude_embeddings=True)
+        return 6 * self.network.num_parameters(exclude_embeddings=True)
 
     def floating_point_ops(self, inputs: dict[str, torch.Tensor | Any]) -> int:
         """Trainer's estimate, which would count the parameters anew at every step."""
@@ -286,12 +308,12 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         """
         batcher = self.eval_batcher
         if eval_dataset is not None:
-            rendered = self._render_evaluated(eval_dataset, self.accelerator.unwrap_model(self.model))
-            batcher = Batcher(rendered, pad_id(self.tokenizer), self.args.device, self.args.keep_positions)
+            rendered = self._render_evaluated(eval_dataset, self.network)
+            batcher = self.make_batcher(rendered)
         if batcher is None:
             raise TacitError("evaluation needs an eval_dataset")
         removed = self.removed if self.removed is not None else self.schedule.removed(0)
-        model = self.accelerator.unwrap_model(self.model)
+        model = self.network
         whole, answer = one_pass(model, batcher, self.removal, removed, self.args.per_device_eval_batch_size)
         metrics = {
             f"{metric_key_prefix}_exact_match": float(whole.mean()),
@@ -322,7 +344,7 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         silent = removed >= self.schedule.total
         _, gone = self.removal.spans(self.rendered, np.arange(len(self.rendered)), removed)
         longest = int((self.rendered.lengths - self.rendered.prompt_lengths - gone).max())
-        model = self.accelerator.unwrap_model(self.model)
+        model = self.network
         if hasattr(model, "merge_and_unload"):
             model = copy.deepcopy(model).merge_and_unload()
         if self.args.keep_positions and removed:
