@@ -14,6 +14,7 @@ import yaml
 
 from tacit.formats import write
 from tacit.models import bpe_tokenizer, from_config
+from tacit.recipe.methods import NETWORKS, ImplicitKD
 from tacit.rendering import Template
 from tacit.trace import Step, Trace, iter_text, write_jsonl
 from tacit.training.config import StepwiseInternalizationConfig
@@ -124,6 +125,14 @@ def test_every_setting_is_in_the_docs():
             assert f"| `{field.name}` | `{default}` | {meaning} |" in text, f"docs/recipes.md: {field.name}"
 
 
+def test_every_setting_of_icot_kd_is_in_the_docs():
+    text = (ROOT / "docs" / "implicit-kd.md").read_text(encoding="utf-8")
+    table = text.split("<!-- implicit: begin -->")[1].split("<!-- implicit: end -->")[0]
+    found = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", table, re.MULTILINE)
+    assert found == [(field.name, str(field.default)) for field in dataclasses.fields(ImplicitKD)]
+    assert [name for name in NETWORKS if f"\n| `{name}` |" not in text] == []
+
+
 def test_every_link_of_the_docs_leads_somewhere():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
@@ -160,9 +169,9 @@ def test_every_recipe_trains_two_steps(path, tmp_path, workplace):
         for name in ("train", "kept", "questions"):
             write(pens(), tmp_path / f"{name}.jsonl", form)
         write(pens()[:9], tmp_path / "test.jsonl", form)
-    for student, own in document["methods"].get("socratic", {}).items():
-        if "max_steps" in own:
-            overrides += [f"methods.socratic.{student}.max_steps=2"]
+    for method, own in document["methods"].items():
+        parts = {"": own, **{f".{key}": value for key, value in own.items() if isinstance(value, dict)}}
+        overrides += [f"methods.{method}{part}.max_steps=2" for part, given in parts.items() if "max_steps" in given]
     if "name" in document.get("model", {}):
         overrides += [f"model={{name: {workplace / 'openai-community' / 'gpt2'}}}"]
     elif "model" in document:

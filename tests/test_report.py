@@ -17,9 +17,10 @@ from tacit.errors import TacitError
 from tacit.evaluation.prompting import BASELINES
 from tacit.evaluation.socratic import LAST, NOWHERE, TOO_FEW, TOO_MANY
 from tacit.recipe import METHODS, OTHERWISE
-from tacit.report import dialogues, reading, write_report
+from tacit.report import dialogues, reading, thoughts, write_report
 from tacit.report.comparison import compare
 from tacit.report.drawing import Axis
+from tacit.report.emulation import Emulation, emulation_figure
 from tacit.report.figures import (
     Line,
     Point,
@@ -35,6 +36,7 @@ from tacit.report.finding import finding
 from tacit.report.page import ASKED_OTHERWISE, _colors
 from tacit.report.reading import Curves, Row, cell_name, read_run
 from tacit.report.words import NAMES, amount, chance, duration, gain, percent, ratio, speed
+from tacit.run import implicit
 from tacit.socratic import pipeline
 
 EVIL = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
@@ -139,6 +141,32 @@ def make_socratic(folder: Path, seeds: tuple[int, ...] = (1, 2)) -> Path:
             rows.append(row(method, seed, **values))
     write_summary(folder, rows, task="word_problems")
     return folder
+
+
+def make_implicit(folder: Path, seeds: tuple[int, ...] = (1, 2), teacher: float = 0.95) -> Path:
+    """No CoT, CoT, Stepwise and ICoT-KD; the latter's cost counts that of CoT."""
+    make_run(folder, ("no_cot", "cot", "stepwise", "implicit_kd"), seeds)
+    rows = [row(method, seed) for seed in seeds for method in ("no_cot", "cot", "stepwise")]
+    for seed in seeds:
+        cell = folder / (f"implicit_kd-seed{seed}" if len(seeds) > 1 else "implicit_kd")
+        write_lines(cell / "mind_reader" / "metrics.jsonl", metrics("no_cot", seed, steps=60))
+        errors = {"emulation_error": [None, 0.5, 0.75], "n": 50}
+        lines = [{**line, **errors} if line["event"] == "eval" else line for line in metrics("no_cot", seed, 60)]
+        for line in lines:
+            line.pop("exact_match", None)
+        write_lines(cell / "emulator" / "metrics.jsonl", lines)
+        found = worth(teacher, gold=0.8, emulated=0.25, errors=[None, 0.25 * seed, 0.5, 1.25, 166.0, 0.9])
+        cost = {"train_steps": 24800, "reasoning_tokens": 0, "examples_per_second": 7000}
+        rows.append(row("implicit_kd", seed, accuracy=0.6 + seed / 100, thoughts=found, **cost))
+    write_summary(folder, rows)
+    return folder
+
+
+def worth(teacher: float, gold: float, emulated: float, errors: object) -> Json:
+    """What a run may say of the networks of ICoT-KD."""
+    shares = {"teacher": teacher, "gold_states": gold, "emulated_states": emulated}
+    found = {name: {"share": share, "ci95": [share - 0.02, share + 0.01], "n": 100} for name, share in shares.items()}
+    return {**found, "emulation_error": errors}
 
 
 def write_lines(path: Path, records: Iterable[Json]) -> None:
@@ -551,7 +579,7 @@ def test_every_method_and_fallback_has_words():
     assert set(NAMES) == {*METHODS, *OTHERWISE, *BASELINES}
     assert len(set(NAMES.values())) == len(NAMES)
     assert ASKED_OTHERWISE == OTHERWISE
-    assert reading.STUDENTS == pipeline.STUDENTS
+    assert (*pipeline.STUDENTS, *implicit.KINDS) == reading.STUDENTS
     assert (dialogues.NOWHERE, dialogues.LAST_PLACES) == (NOWHERE, (LAST, TOO_FEW, TOO_MANY))
     words = {name: value for name, value in vars(pipeline).items() if name.isupper() and isinstance(value, str)}
     assert list(dialogues.FALLBACKS) == [value for name, value in words.items() if name not in ("ASK", "TELL")]
@@ -674,8 +702,91 @@ def test_students_of_one_method_have_lines_of_their_own(tmp_path: Path):
 def test_colours_are_told_apart():
     methods = ["no_cot", "cot", "unified", "socratic", "oracle", "calculator"]
     assert len(set(_colors(methods).values())) == len(methods)
+    assert _colors(["implicit_kd", "random"])["implicit_kd"] == _colors([*methods, "implicit_kd"])["implicit_kd"]
     assert _colors(["cot", "random", "stepwise"]) == {"cot": 2, "random": 3, "stepwise": 0}
     assert _colors([*methods, "cumulative"])["cumulative"] != _colors([*methods, "cumulative"])["unified"]
+
+
+# --- thoughts --------------------------------------------------------------------------------------------------------
+
+
+def test_an_implicit_run_is_told_with_what_it_cost(tmp_path: Path):
+    page = page_of(make_implicit(tmp_path / "demo"))
+    text = Outline(page).text
+    assert "Stepwise Internalization answers 97.4 %" in text
+    assert "ICoT-KD reaches 61.5 % (61.0 % to 62.0 % over 2 seeds) without writing a reasoning token." in text
+    assert (
+        "Given its teacher's own states instead of emulated ones, the student of ICoT-KD reaches 80.0 %, which bounds "
+        "what better emulation could bring. Optimizer steps: ICoT-KD 24,800 (teacher, mind-reading student, emulator "
+        "and coupling together), No CoT 6,200, Explicit CoT 6,200, Stepwise Internalization 6,200." in text
+    )
+    shown = "1 95.0 %93.0 % to 96.0 % 80.0 %78.0 % to 81.0 % 25.0 %23.0 % to 26.0 % 61.0 %"
+    assert f"ICoT-KD {shown}" in text
+    assert "ICoT-KD 66.7 % 66.7 % 0.0" in text, "beside No CoT and Stepwise"
+    assert "weak teacher" not in text.lower()
+    assert "ICoT-KD (2 seeds): mind reader" in text
+    assert "ICoT-KD, seed 2: emulator" in text
+    assert "ICoT-KD, seed 2: coupled" in text
+    assert "arXiv 2311.01460" in text
+    cell = next(cell for cell in read_run(tmp_path / "demo").cells if cell.method == "implicit_kd")
+    assert list(cell.trainings) == ["mind_reader", "emulator", "coupled"]
+    assert cell.trainings["emulator"].exact_match == []
+    assert len(cell.trainings["emulator"].loss) == 60
+
+
+def test_a_run_about_icot_kd_alone():
+    plain, own = (Row(m, accuracy=a, n=10, train_steps=5) for m, a in (("no_cot", 0.1), ("implicit_kd", 0.6)))
+    assert finding([plain, own]) == [
+        "ICoT-KD answers 60.0\u202f% of 10 held-out problems right; No CoT reaches 10.0\u202f%."
+    ], "nothing to say of equal budgets"
+    dearer = finding([plain, Row("implicit_kd", accuracy=0.6, n=10, train_steps=6)])
+    assert dearer[-1].startswith("Optimizer steps: ICoT-KD 6 (")
+    assert dearer[-1].endswith("together), No CoT 5.")
+
+
+def test_a_weak_teacher_is_warned_of(tmp_path: Path):
+    assert thoughts.WEAK == implicit.WEAK
+    text = Outline(page_of(make_implicit(tmp_path / "demo", seeds=(1,), teacher=0.899))).text
+    assert "A weak teacher: the student that writes its chain of thought is right on 89.9 % of problems." in text
+    text = Outline(page_of(make_implicit(tmp_path / "good", seeds=(1,), teacher=0.9))).text
+    assert "weak teacher" not in text.lower()
+
+
+ODD_THOUGHTS: list[object] = [None, 7, [], {}, {"teacher": 3}, {"gold_states": {"share": EVIL, "ci95": EVIL}}]
+ODD_THOUGHTS += [{"emulation_error": odd} for odd in (EVIL, {}, [EVIL], [[1]], [True], [-1], [None] * 2000)]
+ODD_THOUGHTS += [{"teacher": {"share": 0.5, "ci95": [1]}, "emulation_error": [float("nan"), 10**400]}]
+
+
+@pytest.mark.parametrize("odd", ODD_THOUGHTS)
+def test_odd_thoughts(tmp_path: Path, odd: object):
+    run = make_implicit(tmp_path / "demo", seeds=(1,))
+    write_summary(run, [row("implicit_kd", thoughts=odd)])
+    page = page_of(run)
+    assert "ICoT-KD answers 50.0 %" in Outline(page).text
+    assert "Emulation error by layer" not in page, "what is no error is not drawn"
+    assert "<script" not in page
+    assert "nan" not in page.replace("finance", "")
+
+
+@pytest.mark.parametrize("width", [380, 960])
+def test_bars_are_as_high_as_errors(width: int):
+    seeds = [(None, 0.25, 0.5, 150.0), (None, 0.75, 0.5, 250.0)]
+    root = ET.fromstring(emulation_figure([Emulation(EVIL, 4, seeds), Emulation("odd", 4, [(), (None,)])], width))
+    heights = [float(bar.get("height", "")) for bar in root.iter("rect")]
+    assert len(heights) == 3, "a constant layer has none"
+    assert heights[0] == heights[1], "means"
+    assert heights[2] == pytest.approx(4 * heights[0], abs=0.2), "cut at 2"
+    texts = [text.text or "" for text in root.iter("text")]
+    assert texts.count("0.50") == 2
+    assert "↑ 200" in texts
+    constant = [text for text in root.iter("text") if "".join(text.itertext()).endswith("constant")]
+    assert len(constant) == 2
+    assert len(list(root.iter("circle"))) == 4, "no dot beyond the axis"
+    _, _, right, bottom = map(float, root.get("viewBox", "").split())
+    for text in root.iter("text"):
+        assert 0 <= float(text.get("x", "")) <= right
+        assert 0 <= float(text.get("y", "")) <= bottom
+    assert emulation_figure([Emulation("none", 0, [()])], width) == emulation_figure([], width) == ""
 
 
 # --- differences -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tacit.report.values import number
+from tacit.report.values import UNKNOWN, Share, number, read_share
 
 NOWHERE = "nowhere"  # a dialogue that went wrong there concluded right
 LAST_PLACES = ("last step", "too few questions", "too many questions")  # after all steps by number
@@ -29,16 +29,6 @@ FALLBACKS = {  # what `tacit.socratic.pipeline` does where a dialogue goes wrong
 
 
 @dataclass(frozen=True)
-class Share:
-    """A share with its interval, of `n`."""
-
-    share: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: float | None = None
-
-
-@dataclass(frozen=True)
 class Measures:
     """What `summarise_dialogues` found, under the same names; a value that the run does not know is None or empty."""
 
@@ -46,10 +36,10 @@ class Measures:
     questions: float | None = None
     gold_questions: float | None = None
     bleu: float | None = None
-    same_count: Share = Share()
-    same_questions: Share = Share()
-    steps: Share = Share()
-    gold_history: Share = Share()
+    same_count: Share = UNKNOWN
+    same_questions: Share = UNKNOWN
+    steps: Share = UNKNOWN
+    gold_history: Share = UNKNOWN
     first_wrong: Mapping[str, float] = field(default_factory=dict)
     notes: Mapping[str, float] = field(default_factory=dict)
 
@@ -66,20 +56,13 @@ def read_measures(value: Any) -> Measures:
         questions=number(found.get("questions")),
         gold_questions=number(found.get("gold_questions")),
         bleu=number(found.get("bleu")),
-        same_count=_share(found.get("same_count")),
-        same_questions=_share(found.get("same_questions")),
-        steps=_share(found.get("steps")),
-        gold_history=_share(found.get("gold_history")),
+        same_count=read_share(found.get("same_count")),
+        same_questions=read_share(found.get("same_questions")),
+        steps=read_share(found.get("steps")),
+        gold_history=read_share(found.get("gold_history")),
         first_wrong=_counts(found.get("first_wrong")),
         notes=_counts(found.get("notes")),
     )
-
-
-def _share(value: Any) -> Share:
-    found = value if isinstance(value, dict) else {}
-    interval = found.get("ci95")
-    low, high = map(number, interval) if isinstance(interval, list) and len(interval) == 2 else (None, None)
-    return Share(number(found.get("share")), low, high, number(found.get("n")))
 
 
 def _counts(value: Any) -> dict[str, float]:

@@ -43,6 +43,7 @@ STYLE = (
 .figure .stage{stroke:var(--series);stroke-opacity:.16}
 .figure .restart{stroke:var(--series);stroke-width:1.5;stroke-dasharray:2 4}
 .figure .mark{fill:var(--series)}
+.figure .column{fill:var(--series);fill-opacity:.3}
 .figure .bar{stroke:var(--series);stroke-width:1.5;fill:none}
 """
 )

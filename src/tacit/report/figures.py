@@ -122,11 +122,13 @@ def progress_figure(lines: Sequence[Line], width: int) -> str:
             curves.append(_staircase(line, thin(line.curves.removed), x, lower))
     if removes:
         title = "Validation exact match, and how much of the chain is removed, over optimizer steps"
-        frames = _frame(x, upper, "Validation exact match", _percent)
-        frames += _frame(x, lower, f"Removed from the chain (all of it: {_plain(total)})", _plain, "optimizer steps")
+        frames = panel_frame(x, upper, "Validation exact match", _percent)
+        frames += panel_frame(
+            x, lower, f"Removed from the chain (all of it: {_plain(total)})", _plain, "optimizer steps"
+        )
     else:
         title = "Validation exact match over optimizer steps"
-        frames = _frame(x, upper, "Validation exact match", _percent, "optimizer steps")
+        frames = panel_frame(x, upper, "Validation exact match", _percent, "optimizer steps")
     return svg(title, width, lower.start + 44, [legend, *stages, frames, *curves])
 
 
@@ -161,7 +163,7 @@ def loss_figure(lines: Sequence[Line], width: int) -> str:
         if mean != raw:
             curves.append(_curve(line, raw, x, y, faint=True))
         curves.append(_curve(line, mean, x, y, marks=len(mean) == 1))
-    frame = _frame(x, y, f"Training loss{' (logarithmic)' if log else ''}", _plain, "optimizer steps")
+    frame = panel_frame(x, y, f"Training loss{' (logarithmic)' if log else ''}", _plain, "optimizer steps")
     return svg("Training loss over optimizer steps", width, y.start + 44, [legend, frame, *curves])
 
 
@@ -197,7 +199,7 @@ def tradeoff_figure(points: Sequence[Point], width: int, batch: str) -> str:
         ]
         anchors = [places[len(places) // 2], places[0], places[-1]]
         labels.append(place_label(shorten(group), anchors, boxes, (MARGIN, 24, width, 250)))
-    frame = _frame(x, y, "Accuracy", _percent, f"milliseconds per answer, {batch}")
+    frame = panel_frame(x, y, "Accuracy", _percent, f"milliseconds per answer, {batch}")
     return svg("Accuracy against milliseconds per answer", width, 294, [frame, *marks, *labels])
 
 
@@ -226,7 +228,7 @@ def sweep_figure(sweeps: Sequence[Sweep], width: int, key: str) -> str:
         shift = 7 * (index - (len(reached) - 1) / 2)  # bars of two methods at one value do not cover each other
         parts.append(_swept(sweep, {value: place + shift for value, place in places.items()}, y))
     ticks = [(place, _plain(value)) for value, place in places.items()]
-    frame = _frame(x, y, "Accuracy", _percent, f"{key}{' (logarithmic)' if inner.log else ''}", ticks)
+    frame = panel_frame(x, y, "Accuracy", _percent, f"{key}{' (logarithmic)' if inner.log else ''}", ticks)
     return svg(f"Accuracy against {key}", width, y.start + 44, [legend, frame, *parts])
 
 
@@ -293,7 +295,7 @@ def _value_axis(values: Sequence[float], width: int) -> Axis:
     return Axis(low, high if high > low else low + 1, MARGIN + 30, width - 46, log)
 
 
-def _frame(
+def panel_frame(
     x: Axis,
     y: Axis,
     title: str,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tacit.report.reading import Row, is_section
 from tacit.report.words import amount, display_name, percent
 
-SUBJECTS = ("stepwise", "socratic")  # a run with one of them is about it
+SUBJECTS = ("stepwise", "socratic", "implicit_kd")  # a run with one of them is about it
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Outcome:
     reasoning_tokens: float | None
     milliseconds: float | None
     batch_size: float | None
+    gold_states: float | None
 
 
 def _outcomes(rows: list[Row]) -> dict[str, Outcome]:
@@ -45,6 +46,7 @@ def _outcomes(rows: list[Row]) -> dict[str, Outcome]:
                 reasoning_tokens=_mean([row.reasoning_tokens for row in known]),
                 milliseconds=_mean([row.milliseconds for row in known]),
                 batch_size=_common([row.batch_size for row in known]),
+                gold_states=_mean([row.thoughts.gold_states.share for row in known]),
             )
     return outcomes
 
@@ -61,7 +63,7 @@ def _common(values: Sequence[float | None]) -> float | None:
 def finding(rows: list[Row]) -> list[str]:
     """What the run found: the sentence that matters, then those that put it in its place."""
     if sentence := _sweep_finding(rows):
-        return [sentence]
+        return [sentence, *_budget_sentence(rows)]
     outcomes = _outcomes(rows)
     if not outcomes:
         return ["No model of this run has been evaluated yet."]
@@ -73,7 +75,13 @@ def finding(rows: list[Row]) -> list[str]:
         other = "without internalization the same model" if hero.method == "stepwise" else display_name(plain.method)
         first += f"; {other} reaches {percent(plain.accuracy)}"
     others = {method: outcome for method, outcome in outcomes.items() if outcome is not hero}
-    return [f"{first}.", *_chain_sentence(hero, others), *_socratic_sentences(outcomes, others)]
+    return [
+        f"{first}.",
+        *_chain_sentence(hero, others),
+        *_socratic_sentences(outcomes, others),
+        *_implicit_sentences(outcomes, others),
+        *_budget_sentence(rows),
+    ]
 
 
 def _chain_sentence(hero: Outcome, others: Mapping[str, Outcome]) -> list[str]:
@@ -115,6 +123,41 @@ def _socratic_sentences(outcomes: Mapping[str, Outcome], others: Mapping[str, Ou
             f"{percent(oracle.accuracy)}{bound}."
         )
     return sentences
+
+
+def _implicit_sentences(outcomes: Mapping[str, Outcome], others: Mapping[str, Outcome]) -> list[str]:
+    """What belongs to ICoT-KD: its accuracy where the run is about another, and what perfect emulation would give."""
+    implicit = outcomes.get("implicit_kd")
+    if not implicit:
+        return []
+    name, sentences = display_name("implicit_kd"), []
+    if "implicit_kd" in others:
+        sentences.append(f"{name} reaches {_share(implicit)}{_writing(implicit)}.")
+    if implicit.gold_states is not None:
+        bound = ", which bounds what better emulation could bring" if implicit.gold_states >= implicit.accuracy else ""
+        sentences.append(
+            f"Given its teacher's own states instead of emulated ones, the student of {name} reaches "
+            f"{percent(implicit.gold_states)}{bound}."
+        )
+    return sentences
+
+
+def _budget_sentence(rows: list[Row]) -> list[str]:
+    """What each method cost, where ICoT-KD, which is several trainings, stands beside others that cost something else.
+
+    A method's lowest and highest number of steps are told, where its seeds or values differ.
+    """
+    steps: dict[str, str] = {}
+    for method in dict.fromkeys(row.method for row in rows):
+        if known := [row.train_steps for row in rows if row.method == method and row.train_steps]:
+            low, high = amount(min(known)), amount(max(known))
+            steps[method] = low if low == high else f"{low} to {high}"
+    own = steps.pop("implicit_kd", None)
+    if own is None or set(steps.values()) <= {own}:
+        return []
+    rest = ", ".join(f"{display_name(method)} {told}" for method, told in steps.items())
+    together = "teacher, mind-reading student, emulator and coupling together"
+    return [f"Optimizer steps: {display_name('implicit_kd')} {own} ({together}), {rest}."]
 
 
 def _sweep_finding(rows: list[Row]) -> str:

@@ -21,6 +21,7 @@ from tacit.errors import TacitError
 from tacit.report.comparison import REFERENCE, Comparison, compare
 from tacit.report.dialogues import FALLBACKS, Measures, wrong_places
 from tacit.report.drawing import STYLE
+from tacit.report.emulation import Emulation, emulation_figure
 from tacit.report.figures import (
     Line,
     Point,
@@ -34,12 +35,18 @@ from tacit.report.figures import (
 )
 from tacit.report.finding import SUBJECTS, finding
 from tacit.report.reading import Cell, Row, Run, read_run
+from tacit.report.thoughts import Thoughts
 from tacit.report.words import amount, chance, decimals, display_name, duration, gain, percent, ratio, setting, speed
 from tacit.trace import write_lines
 
-OWN_COLORS = ("stepwise", "no_cot", "cot", "socratic")  # always the same; others take the rest in turn
+OWN_COLORS = ("stepwise", "no_cot", "cot", "socratic", "implicit_kd")  # always the same; others take the rest in turn
 ASKED_OTHERWISE = ("oracle", "teacher_questions", "gold_plan", "calculator")  # the students of `socratic` once more
-STROKES = {"decomposer": "dashed", "planner": "dotted"}  # of students; any other line is drawn through
+STROKES = {
+    "decomposer": "dashed",
+    "planner": "dotted",
+    "mind_reader": "dashed",
+    "emulator": "dotted",
+}  # of students; any other line is drawn through
 WIDTHS = {"wide": 960, "narrow": 380}  # in pixels: one drawing of each figure for desks, one for telephones
 
 
@@ -112,6 +119,8 @@ class Section:
     dialogues: list[tuple[str, list[Row]]]
     wrong: dict[str, Markup]
     fallbacks: list[Fallback]
+    thoughts: list[tuple[str, list[Row]]]
+    emulation: dict[str, Markup]
     progress: dict[str, Markup]
     removes: bool
     restarts: bool
@@ -131,6 +140,7 @@ def _section(run: Run) -> Section:
     varied = next((key for row in run.rows for key in row.varied), "")
     sweeps = _sweeps(run.rows, colors)
     talked = [row for row in run.rows if row.dialogues != Measures()]
+    thought = [row for row in run.rows if row.thoughts != Thoughts()]
     axis_batch = batch or "batch sizes as in the table"
     return Section(
         run=run,
@@ -146,6 +156,8 @@ def _section(run: Run) -> Section:
         dialogues=_by_method(talked),
         wrong=_wrong(talked, colors),
         fallbacks=_fallbacks(talked),
+        thoughts=_by_method(thought),
+        emulation=_emulation(thought, colors),
         progress={name: Markup(progress_figure(lines, width)) for name, width in WIDTHS.items()},
         removes=any(map(removing, lines)),
         restarts=any(line.curves.restarts for line in lines),
@@ -171,9 +183,10 @@ def _colors(methods: list[str]) -> dict[str, int]:
 
 
 def _comparisons(run: Run, methods: list[str]) -> list[list[Comparison]]:
-    """With No CoT; Socratic CoT is meant to beat explicit CoT as well."""
+    """With No CoT; Socratic CoT is meant to beat explicit CoT as well, and ICoT-KD is Stepwise's rival."""
+    rivals = {"socratic": "cot", "implicit_kd": "stepwise"}
     compared = []
-    for reference in (REFERENCE, "cot") if "socratic" in methods else (REFERENCE,):
+    for reference in (REFERENCE, *(rivals[method] for method in methods if method in rivals)):
         try:
             compared.append(compare([run], reference))
         except TacitError:  # there is nothing to compare with
@@ -217,6 +230,18 @@ def _fallbacks(rows: list[Row]) -> list[Fallback]:
     ]
 
 
+def _emulation(rows: list[Row], colors: dict[str, int]) -> dict[str, Markup]:
+    """How far the emulators are from their teachers, by layer: a panel for each method and value of the varied key."""
+    panels: dict[tuple[str, str], list[tuple[float | None, ...]]] = {}
+    for row in rows:
+        panels.setdefault((row.method, setting(row.varied)), []).append(row.thoughts.emulation_error)
+    emulations = [
+        Emulation(", ".join(filter(None, [display_name(method), varied])), colors[method], seeds)
+        for (method, varied), seeds in panels.items()
+    ]
+    return {name: Markup(emulation_figure(emulations, width)) for name, width in WIDTHS.items()}
+
+
 def _label(one: Cell | Row) -> str:
     seed = "" if one.seed is None else f"seed {one.seed}"
     return ", ".join(filter(None, [display_name(one.method), setting(one.varied), seed]))
@@ -258,7 +283,7 @@ def _lines(cells: list[Cell], colors: dict[str, int]) -> list[Line]:
 
 def _of(cell: str, student: str) -> str:
     """A cell's name, or that of one of its students."""
-    return f"{cell}: {student}" if student else cell
+    return f"{cell}: {student.replace('_', ' ')}" if student else cell
 
 
 def _story(lines: list[Line]) -> list[tuple[str, str]]:

@@ -14,15 +14,18 @@ from typing import Any, NamedTuple
 
 from tacit.errors import TacitError
 from tacit.report.dialogues import Measures, read_measures
-from tacit.report.values import as_text, number, parse
+from tacit.report.thoughts import Thoughts, read_thoughts
+from tacit.report.values import as_text, number, parse, read_interval
 from tacit.trace import read_records
 
 Points = list[tuple[float, float]]
 
 SAMPLES = 8  # of each kind
 METRICS = "metrics.jsonl"
-NO_NUMBERS = ("method", "seed", "grader", "varied", "dialogues")  # of a row
-STUDENTS = ("decomposer", "solver", "planner", "student")  # of a cell of several, each in a folder below it
+NO_NUMBERS = ("method", "seed", "grader", "varied", "dialogues", "thoughts")  # of a row
+# Of a cell of several, each in a folder below it; what is coupled of several lies in the cell's own.
+STUDENTS = ("decomposer", "solver", "planner", "student", "mind_reader", "emulator")
+COUPLED = "coupled"
 
 
 def cell_name(method: str, seed: int | None, varied: Mapping[str, Any]) -> str:
@@ -72,6 +75,7 @@ class Row:
     train_examples: float | None = None
     varied: Mapping[str, Any] = field(default_factory=dict)
     dialogues: Measures = field(default_factory=Measures)
+    thoughts: Thoughts = field(default_factory=Thoughts)
 
     @property
     def value(self) -> Any:
@@ -152,7 +156,8 @@ class Predictions:
 class Cell:
     """One method with one seed and one value of a varied key: what its folder holds.
 
-    Of a method of several students, `students` has the curves of each by name, and `curves` are empty.
+    Of a method of several students, `students` has the curves of each by name; `curves` are those of all of them
+    coupled, if they are.
     """
 
     method: str
@@ -165,7 +170,8 @@ class Cell:
     @property
     def trainings(self) -> dict[str, Curves]:
         """The curves of each of its students by name; the name of an only one is empty."""
-        return {name: curves for name, curves in {"": self.curves, **self.students}.items() if curves != Curves()}
+        named = {**self.students, COUPLED if self.students else "": self.curves}
+        return {name: curves for name, curves in named.items() if curves != Curves()}
 
 
 @dataclass(frozen=True)
@@ -236,8 +242,7 @@ def _read_text(path: Path) -> str | None:
 
 
 def _row(record: dict[str, Any]) -> Row:
-    interval = record.get("ci95")
-    low, high = map(number, interval) if isinstance(interval, list) and len(interval) == 2 else (None, None)
+    low, high = read_interval(record.get("ci95"))
     numbers = {name: number(record.get(name)) for name in Row.__dataclass_fields__ if name not in NO_NUMBERS}
     seed = number(record.get("seed"))
     return Row(
@@ -246,6 +251,7 @@ def _row(record: dict[str, Any]) -> Row:
         grader=None if record.get("grader") is None else str(record["grader"]),
         varied=_varied(record.get("varied")),
         dialogues=read_measures(record.get("dialogues")),
+        thoughts=read_thoughts(record.get("thoughts")),
         **{**numbers, "low": low, "high": high},
     )
 

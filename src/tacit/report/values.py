@@ -6,6 +6,7 @@ Usage: `number(record.get("loss"))` is a float, or None for what is none.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -22,6 +23,31 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < 1e300 else None  # neither NaN, nor infinite, nor an endless integer
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share with its interval, of `n`."""
+
+    share: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: float | None = None
+
+
+UNKNOWN = Share()
+
+
+def read_share(value: Any) -> Share:
+    """The share in `{"share", "ci95", "n"}`, as far as it is there."""
+    found = value if isinstance(value, dict) else {}
+    return Share(number(found.get("share")), *read_interval(found.get("ci95")), number(found.get("n")))
+
+
+def read_interval(value: Any) -> tuple[float | None, float | None]:
+    """Both ends of `[low, high]`."""
+    low, high = map(number, value) if isinstance(value, list) and len(value) == 2 else (None, None)
+    return low, high
 
 
 def as_text(value: Any) -> str:

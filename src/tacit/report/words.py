@@ -17,6 +17,7 @@ NAMES = {
     "unified": "Socratic, unified",
     "cumulative": "Socratic, cumulative",
     "socratic": "Socratic CoT",
+    "implicit_kd": "ICoT-KD",
     "oracle": "Socratic, gold questions",
     "teacher_questions": "Socratic, teacher's questions",
     "gold_plan": "Socratic, gold plan",

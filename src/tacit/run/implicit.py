@@ -151,6 +151,7 @@ class _Thinking:
             mind=mind,
             **own,
         )
+        trainer.about |= {"name": self.recipe.name, "seed": self.cell.seed}
         self.tell(shown, {"event": "note", "text": trainer.describe()})
         return trainer
 

@@ -61,6 +61,7 @@ class ImplicitTrainer(StepwiseInternalizationTrainer):
         if mind is not None:
             mind.check(model.config)
         super().__init__(model, args, *rest, **others)
+        self.about = {"method": "implicit_kd"}
 
     @property
     def states(self) -> TeacherStates | None:
