@@ -80,7 +80,7 @@ class RunDisplay:
 
     def _show(self, cell: str, state: dict[str, Any]) -> None:
         parts = [f"step {state['step']}/{state['max_steps']}"]
-        if state["total"]:  # where there are chains
+        if state["total"] and (state["stage"] or state["removed"] < state["total"]):  # where chains are written
             parts += [f"stage {state['stage']}", f"removed {state['removed']}/{state['total']}"]
         if "loss" in state:
             parts.append(f"loss {state['loss']:.3f}")
