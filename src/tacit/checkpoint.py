@@ -153,8 +153,9 @@ def load_info(folder: str | os.PathLike) -> dict[str, Any]:
     if not path.is_dir():
         raise TacitError(f"{folder}: no such folder")
     if not is_checkpoint(path):
-        inside = sorted((str(found.parent) for found in path.glob(f"*/{INFO}")), reverse=True)  # stepwise first
-        hint = f"; did you mean {inside[0]}?" if inside else ""
+        near = sorted((str(found.parent) for found in path.glob(f"*/{INFO}")), reverse=True)  # stepwise first
+        near += [str(path.parent)] * is_checkpoint(path.parent)  # one of its networks
+        hint = f"; did you mean {near[0]}?" if near else ""
         raise TacitError(f"{folder}: no checkpoint of tacit's ({INFO} is missing){hint}")
     try:
         info = json.loads((path / INFO).read_text(encoding="utf-8"))

@@ -52,7 +52,7 @@ def emulation_error(emulator: ThoughtEmulator, batcher: ThoughtBatcher, batch_si
 
     Returns:
         L shares; None for a layer whose state is the same for all problems, as that of the first layer is where all
-        prompts end in the same token at the same position.
+        prompts end in the same token at the same position, and for all layers of an emulator that has diverged.
     """
     assert batcher.states is not None
     emulator.eval()
@@ -68,5 +68,5 @@ def emulation_error(emulator: ThoughtEmulator, batcher: ThoughtBatcher, batch_si
         squares += true.square().sum(0)
     spread = (squares - totals.square() / count).sum(-1)
     errors = wrong.sum(-1) / spread
-    constant = spread <= 1e-5 * squares.sum(-1)
-    return [None if same else float(error) for error, same in zip(errors, constant, strict=True)]
+    known = errors.isfinite() & (spread > 1e-5 * squares.sum(-1))
+    return [float(error) if one else None for error, one in zip(errors, known, strict=True)]

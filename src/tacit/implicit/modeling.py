@@ -54,7 +54,9 @@ class ImplicitConfig(PreTrainedConfig):
 
     @property
     def size(self) -> tuple[int, int]:
-        """L and H."""
+        """L and H. Raises `ValueError` where there is no `text_config`."""
+        if self.text_config is None:
+            raise ValueError("the configuration says nothing of a language model (text_config)")
         text = self.get_text_config()
         return text.num_hidden_layers, text.hidden_size
 

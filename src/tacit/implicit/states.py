@@ -102,6 +102,8 @@ def check_student(model: Any) -> int:
         raise TacitError(
             f"ICoT-KD needs a model of transformers as it is; a {type(model).__name__} wraps or compiles it"
         )
+    if model._is_stateful and not hasattr(model.config.get_text_config(), "num_attention_heads"):
+        raise TacitError(f"ICoT-KD goes with models that have attention; a {type(model).__name__} has none")
     try:
         return len(layers_of(model.base_model))
     except ValueError as error:
@@ -156,13 +158,14 @@ class TeacherStates:
         """Computes all of them once, in half precision, on the device of the teacher.
 
         Args:
-            progress (`Callable`, *optional*): Called with how many sequences have been read.
+            progress (`Callable`, *optional*): Called about ten times, with how many sequences have been read.
         """
-        kept = []
-        for first in range(0, len(self.rendered), READ_AT_ONCE):
-            examples = np.arange(first, min(first + READ_AT_ONCE, len(self.rendered)))
-            kept.append(self._read(examples).half())
-            progress(int(examples[-1]) + 1)
+        kept, count = [], len(self.rendered)
+        for first in range(0, count, READ_AT_ONCE):
+            last = min(first + READ_AT_ONCE, count)
+            kept.append(self._read(np.arange(first, last)).half())
+            if 10 * last // count > 10 * first // count:
+                progress(last)
         self.kept = torch.cat(kept)
 
     @torch.no_grad()

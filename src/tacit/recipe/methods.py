@@ -1,5 +1,6 @@
 """The methods that a recipe can name, and the checks of each one's settings."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -170,7 +171,8 @@ def _implicit(own: Mapping[str, Any], methods: Mapping[str, Any]) -> dict[str, A
     for key, valid in (("begin", ("model", "teacher")), ("frozen", ("none", "student", "emulator"))):
         if getattr(implicit, key) not in valid:
             raise unknown_name(f"methods.implicit_kd.{key}", getattr(implicit, key), valid)
-    if not implicit.temperature > 0 or implicit.component_weight < 0 or implicit.states_memory < 0:
+    least = implicit.temperature > 0, 0 <= implicit.component_weight < math.inf, implicit.states_memory >= 0
+    if not all(least):  # nan is none of them
         raise TacitError(
             "methods.implicit_kd takes a positive temperature, and a component_weight and states_memory of at least 0"
         )

@@ -87,14 +87,15 @@ def _carry_out(
         if cell.method in BASELINES:
             answer_untrained(recipe, cell, tell)
     trained = [cell for cell in todo if cell.trains and "from" not in recipe.methods[cell.method]]
-    taught = [cell for cell in trained if cell.method == "implicit_kd"]  # by another cell's student
-    _train([cell for cell in trained if cell not in taught], recipe, beginnings, tell)
+    trained.sort(key=lambda cell: cell.method == "implicit_kd")  # which the students of other cells teach
+    late = [cell for cell in trained if cell.method == "implicit_kd" and "from" in recipe.methods["cot"]]
+    _train([cell for cell in trained if cell not in late], recipe, beginnings, tell)
     for cell in todo:
         if cell.method in OTHERWISE:
             ask_otherwise(recipe, cell, tell)
         elif cell.trains and cell not in trained:
             take_stage(recipe, cell, tell)
-    _train(taught, recipe, beginnings, tell)
+    _train(late, recipe, beginnings, tell)
     summary = summarise_run(recipe, folder, tell)
     write_lines([json.dumps(summary, indent=2, ensure_ascii=False)], folder / "summary.json")
     write_report([folder], folder / "report.html")

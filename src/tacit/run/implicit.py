@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tacit.run.beginnings import Beginnings, placed
 from tacit.run.folder import NETWORK, Cell, cell_like, cells
 from tacit.student import Student
 from tacit.trace import write_lines
+from tacit.training.config import StepwiseInternalizationConfig
 from tacit.training.data import render_training
 from tacit.training.implicit import EmulatorTrainer, ImplicitTrainer
 
@@ -58,6 +60,21 @@ def train_implicit(recipe: Recipe, cell: Cell, beginnings: Beginnings, tell: Lis
         if not thinking.has(name):
             thinking.take_over(name, sources) or thinking.train(name)
     thinking.finish()
+
+
+def _costs(folder: Path) -> dict[str, Any] | None:
+    """What the network in a folder cost; None where there is none, or only a part of one."""
+    try:
+        found = json.loads((folder / NETWORK).read_text(encoding="utf-8"))
+        return {key: found[key] for key in COSTS}
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _epochs(settings: StepwiseInternalizationConfig, count: int) -> float:
+    """How often a training sees each of so many traces."""
+    batch = settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
+    return settings.max_steps * batch / count if settings.max_steps > 0 else settings.num_train_epochs
 
 
 class _Thinking:
@@ -89,47 +106,54 @@ class _Thinking:
 
     def has(self, name: str) -> bool:
         """Whether a network lies in its folder."""
-        return (self.cell.folder / name / NETWORK).is_file()
+        return _costs(self.cell.folder / name) is not None
 
     def take_over(self, name: str, sources: list[tuple[Path, Recipe]]) -> bool:
         """Takes a network from another cell that has trained the very same one. Returns whether there was one."""
         for folder, recipe in sources:
             same = recipe.made_of(self.cell.method, name) == self.recipe.made_of(self.cell.method, name)
-            if same and (folder / name / NETWORK).is_file():
+            if same and _costs(folder / name) is not None:
                 target = self.cell.folder / name
                 part = target.with_name(f"{name}.part")
                 shutil.rmtree(part, ignore_errors=True)
-                shutil.copytree(folder / name, part)
-                shutil.rmtree(target, ignore_errors=True)
-                part.rename(target)
+                leftover = shutil.ignore_patterns("checkpoint-*", "training_args.bin")  # the other cell removes them
+                try:
+                    shutil.copytree(folder / name, part, ignore=leftover)
+                    shutil.rmtree(target, ignore_errors=True)
+                    part.rename(target)
+                except OSError as error:
+                    raise TacitError(f"cannot copy {folder / name} to {target}: {error.strerror or error}") from None
                 note(self.cell, f"{name}: taken over from {folder.name}, which trained the same", self.tell)
                 return True
         return False
 
     def train(self, name: str) -> None:
         """Trains a network by itself, from its teacher's states, and saves it."""
-        config = ImplicitConfig(
-            text_config=self.teacher.model.config,
-            components=self.teacher.model.config.get_text_config().vocab_size if self.how.mixture else 1,
-            component_temperature=self.how.temperature,
-        )
-        trainer = self._trainer(name, KINDS[name](config, self._language_model(name)), self.mind)
-        self._keep_states(trainer)
+        trainer = self._trainer(name, self._beginning(name), self.mind)
+        reading = self._keep_states(trainer)
         trainer.train(resume_from_checkpoint=True)
         folder = self.cell.folder / name
-        costs = {**trainer.student().info, "train_seconds": round(trainer.metrics.seconds, 1)}
+        costs = {**trainer.student().info, "train_seconds": round(reading + trainer.metrics.seconds, 1)}
         try:
             trainer.network.save_pretrained(folder)
             write_lines([json.dumps({key: costs[key] for key in COSTS}, indent=2)], folder / NETWORK)
         except OSError as error:
             raise TacitError(f"cannot write {folder}: {error.strerror or error}") from None
 
-    def _language_model(self, name: str) -> PreTrainedModel:
-        """What a network begins with: the recipe's model, or the teacher."""
+    def _beginning(self, name: str) -> PreTrainedModel:
+        """A network before its training: the recipe's model or the teacher, and random parts of its own."""
+        config = ImplicitConfig(
+            text_config=self.teacher.model.config,
+            components=self.teacher.model.config.get_text_config().vocab_size if self.how.mixture else 1,
+            component_temperature=self.how.temperature,
+        )
         if self.how.begin == "teacher":
-            return copy.deepcopy(self.teacher.model).train().requires_grad_(True)
-        model, _ = self.beginnings.make(self.cell.value, self.settings[name], self.cell.seed)
-        return model
+            model = copy.deepcopy(self.teacher.model).train().requires_grad_(True)
+        else:
+            model, _ = self.beginnings.make(self.cell.value, self.settings[name], self.cell.seed)
+        with torch.random.fork_rng(devices=[]):  # the same ones whatever was done before
+            torch.manual_seed(self.cell.seed)
+            return KINDS[name](config, model)
 
     def _trainer(self, name: str, network: PreTrainedModel, mind: Mind | None = None) -> ImplicitTrainer:
         shown, settings = f"{self.cell.name}/{name}", self.settings[name]
@@ -155,20 +179,24 @@ class _Thinking:
         self.tell(shown, {"event": "note", "text": trainer.describe()})
         return trainer
 
-    def _keep_states(self, trainer: ImplicitTrainer) -> None:
-        """Reads the teacher's states of all training traces once, where that is less work and memory allows it."""
-        states = trainer.states
+    def _keep_states(self, trainer: ImplicitTrainer) -> float:
+        """Reads the teacher's states of all training traces once, where that is less work and memory allows it.
+
+        Returns:
+            The seconds that it took.
+        """
+        begun, states = time.monotonic(), trainer.states
         assert states is not None  # of a network that reads a mind
         if self.states is not None and np.array_equal(self.states.rendered.ids, states.rendered.ids):
             states.kept = self.states.kept
-            return
-        left = sum(self.settings[name].max_steps for name in KINDS if not self.has(name))
-        draws = left * trainer.get_total_train_batch_size(trainer.args)
-        size = states.bytes_kept / 2**30
-        if len(states.rendered) <= draws and size <= self.how.states_memory:
-            count, told = len(states.rendered), f"reading the teacher's states of all traces, {size:.2g} GiB"
+            return 0.0
+        count, size = len(states.rendered), states.bytes_kept / 2**30
+        seen = sum(_epochs(self.settings[name], count) for name in KINDS)  # also what is trained: half is not exact
+        if seen >= 1 and size <= self.how.states_memory:
+            told = f"reading the teacher's states of all traces, {size:.2g} GiB"
             states.keep(lambda read: note(self.cell, f"{told}: {read:,} of {count:,}", self.tell))
             self.states = states
+        return time.monotonic() - begun
 
     # --- both --------------------------------------------------------------------------------------------------------
 
@@ -178,14 +206,12 @@ class _Thinking:
         for name, network in own.items():
             network.requires_grad_(name != {"student": "mind_reader"}.get(self.how.frozen, self.how.frozen))
         config = copy.deepcopy(own["emulator"].config)
-        config.component_temperature = self.how.temperature
         trainer = self._trainer("coupled", ImplicitModel(config, own["mind_reader"], own["emulator"]))
         trainer.train(resume_from_checkpoint=True)
         student = trainer.student()
         costs = {"coupled": {key: student.info[key] for key in COSTS if key in student.info}}
         costs["coupled"]["train_seconds"] = round(trainer.metrics.seconds, 1)
-        for name in KINDS:
-            costs[name] = json.loads((self.cell.folder / name / NETWORK).read_text(encoding="utf-8"))
+        costs |= {name: found for name in KINDS if (found := _costs(self.cell.folder / name))}
         costs["teacher"] = {key: self.teacher.info[key] for key in COSTS}
         student.info |= {key: sum(cost[key] for cost in costs.values()) for key in COSTS}
         student.info |= {"networks": costs, "recipe": dict(self.recipe.document)}
@@ -195,16 +221,23 @@ class _Thinking:
         checkpoint.save(student, self.cell.folder)
 
     def _load(self, name: str) -> Any:
-        """A network from its folder, as it was trained by itself."""
+        """A network from its folder, as it was trained by itself; it may have been there at another temperature."""
         folder = self.cell.folder / name
-        with models.loading(f"the {name}", str(folder)):
-            return placed(KINDS[name].from_pretrained(folder, dtype=torch.float32))
+        try:
+            with models.loading(f"the {name}", str(folder)):
+                network: Any = placed(KINDS[name].from_pretrained(folder, dtype=torch.float32))
+        except TacitError as error:
+            raise TacitError(f"{error}; remove {folder}, and it is trained anew") from None
+        network.config.component_temperature = self.how.temperature
+        return network
 
     def _diagnose(self) -> dict[str, Any] | None:
         """What each network is worth on the test problems; None where their chains cannot be read."""
         tokenizer, model = self.teacher.tokenizer, self.teacher.model
         solved = [trace for trace in self.recipe.traces()[2] if trace.steps]
         try:
+            if not solved:
+                raise TacitError("no test problem has a chain")
             rendered, _ = render_training(solved, tokenizer, model, self.settings["coupled"])
         except TacitError as error:
             note(self.cell, f"no accuracy with the teacher's own states: {error}", self.tell)

@@ -18,7 +18,7 @@ from tacit.errors import TacitError
 from tacit.recipe import Recipe, parse_recipe
 from tacit.run.asking import Listener
 from tacit.run.beginnings import Beginnings
-from tacit.run.folder import Cell
+from tacit.run.folder import Cell, cell_like
 from tacit.run.training import train_cell
 from tacit.training.restarts import Interrupted
 
@@ -26,7 +26,10 @@ INTERRUPTED = 130  # the status of a process that a signal has stopped
 
 
 def train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> None:
-    """Trains cells in processes of their own, `jobs` at a time. A signal reaches all; each keeps a checkpoint."""
+    """Trains cells in processes of their own, `jobs` at a time. A signal reaches all; each keeps a checkpoint.
+
+    A cell that is taught by the student of another one waits for it.
+    """
     context = multiprocessing.get_context("spawn")
     lines = context.Queue()
     threads = max(1, environment()["hardware"]["cores"] // recipe.jobs)
@@ -40,8 +43,11 @@ def train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> N
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while waiting or running:
-            while waiting and len(running) < recipe.jobs and not failed and not interrupted:
-                cell = waiting.pop(0)
+            while len(running) < recipe.jobs and not failed and not interrupted:
+                cell = next((cell for cell in waiting if _ready(recipe, cell)), None)
+                if cell is None:
+                    break
+                waiting.remove(cell)
                 process = context.Process(
                     target=_work, args=(dict(recipe.document), cell, threads, lines, os.getpid())
                 )
@@ -79,6 +85,11 @@ def train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> N
         raise TacitError("; ".join(failed))
     if interrupted:
         raise Interrupted
+
+
+def _ready(recipe: Recipe, cell: Cell) -> bool:
+    """Whether the teacher of a cell, if it has one, is finished."""
+    return cell.method != "implicit_kd" or cell_like(recipe, cell, "cot").finished
 
 
 def _start(process: Any) -> None:

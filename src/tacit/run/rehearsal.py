@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tacit.errors import TacitError
 from tacit.evaluation.evaluate import render_problems
 from tacit.evaluation.prompting import PROMPT_OF
 from tacit.implicit.states import check_student
@@ -15,6 +16,7 @@ from tacit.run.beginnings import Beginnings, baseline
 from tacit.run.folder import cells
 from tacit.student import Student
 from tacit.training.data import check_positions, render_training
+from tacit.training.implicit import check_settings
 
 REHEARSED = 5_000  # rows of a student: rendering all may take minutes
 
@@ -37,6 +39,14 @@ def rehearse(recipe: Recipe, folder: Path, beginnings: Beginnings) -> None:
                 check_student(model)
             for name, roles in variant.students(method).items():
                 settings = variant.settings(method, variant.seeds[0], folder, name)
+                if method == "implicit_kd":
+                    check_settings(settings)
+                    teacher = variant.settings(variant.methods["cot"].get("from", "cot"), variant.seeds[0], folder)
+                    if settings.make_template(tokenizer) != teacher.make_template(tokenizer):
+                        raise TacitError(
+                            "implicit_kd reads and writes as its teacher does: its template, prompt, separator and "
+                            "marker must be those of cot"
+                        )
                 train, evaluated = variant.examples(method, roles, settings)
                 render_training(train[:REHEARSED], tokenizer, model, settings)
                 if evaluated:

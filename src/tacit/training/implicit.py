@@ -46,12 +46,7 @@ class ImplicitTrainer(StepwiseInternalizationTrainer):
     def __init__(
         self, model: Any, args: StepwiseInternalizationConfig, *rest: Any, mind: Mind | None = None, **others: Any
     ) -> None:
-        if args.torch_compile or args.gradient_checkpointing:
-            raise TacitError(
-                "ICoT-KD changes what enters each layer: leave torch_compile and gradient_checkpointing off"
-            )
-        if args.schedule != "remove_all" or args.keep_positions:
-            raise TacitError("ICoT-KD has no stages: it takes schedule='remove_all', without keep_positions")
+        check_settings(args)
         _check_layers(model)
         if (mind is None) != isinstance(model, ImplicitModel):
             raise TacitError(
@@ -73,6 +68,14 @@ class ImplicitTrainer(StepwiseInternalizationTrainer):
         padding = pad_id(self.tokenizer)
         states = None if self.mind is None else TeacherStates(self.mind, rendered, padding)
         return self.batches(rendered, padding, self.args.device, states)
+
+
+def check_settings(args: StepwiseInternalizationConfig) -> None:
+    """Raises `TacitError` where training settings do not go with thoughts put into layers."""
+    if args.torch_compile or args.gradient_checkpointing:
+        raise TacitError("ICoT-KD changes what enters each layer: leave torch_compile and gradient_checkpointing off")
+    if args.schedule != "remove_all" or args.keep_positions:
+        raise TacitError("ICoT-KD has no stages: it takes schedule='remove_all', without keep_positions")
 
 
 def _check_layers(model: torch.nn.Module) -> None:
