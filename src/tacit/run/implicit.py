@@ -27,6 +27,7 @@ from tacit.implicit.modeling import ImplicitConfig, ImplicitModel, MindReadingSt
 from tacit.implicit.states import Mind, TeacherStates, ThoughtBatcher
 from tacit.models import pad_id
 from tacit.recipe import Recipe
+from tacit.report.thoughts import WEAK
 from tacit.run.asking import Listener, grade, note
 from tacit.run.beginnings import Beginnings, placed
 from tacit.run.folder import NETWORK, Cell, cell_like, cells
@@ -36,7 +37,6 @@ from tacit.training.config import StepwiseInternalizationConfig
 from tacit.training.data import render_training
 from tacit.training.implicit import EmulatorTrainer, ImplicitTrainer
 
-WEAK = 0.9  # the exact match of a teacher below which people are warned
 KINDS: dict[str, type[PreTrainedModel]] = {"mind_reader": MindReadingStudent, "emulator": ThoughtEmulator}
 COSTS = ("train_steps", "train_examples", "train_seconds")
 
@@ -60,6 +60,11 @@ def train_implicit(recipe: Recipe, cell: Cell, beginnings: Beginnings, tell: Lis
         if not thinking.has(name):
             thinking.take_over(name, sources) or thinking.train(name)
     thinking.finish()
+
+
+def as_share(result: dict[str, Any]) -> dict[str, Any]:
+    """The accuracy of an evaluation, as the other shares of `thoughts` are written."""
+    return {"share": result["accuracy"], "ci95": result["ci95"], "n": result["n"]}
 
 
 def _costs(folder: Path) -> dict[str, Any] | None:
@@ -245,5 +250,4 @@ class _Thinking:
         states = TeacherStates(self.mind, rendered, pad_id(tokenizer))
         batcher = ThoughtBatcher(rendered, pad_id(tokenizer), model.device, states)
         found = diagnose(self._load("mind_reader"), self._load("emulator"), batcher, self.recipe.evaluation.batch_size)
-        result = self.teacher.info["evaluation"]
-        return {"teacher": {"share": result["accuracy"], "ci95": result["ci95"], "n": result["n"]}, **found}
+        return {"teacher": as_share(self.teacher.info["evaluation"]), **found}

@@ -16,6 +16,7 @@ from tacit.recipe import NETWORKS, Recipe, load_recipe
 from tacit.run.asking import Listener, grade, note
 from tacit.run.beginnings import placed
 from tacit.run.folder import Cell, cell_like, cells, own_folders, take_names
+from tacit.run.implicit import as_share
 from tacit.socratic.pipeline import SocraticPipeline, load
 
 GONE = ".gone"  # where things are moved, each in one instant, before they are removed
@@ -120,8 +121,7 @@ def evaluate_anew(recipe: Recipe, cell: Cell, tell: Listener) -> None:
     info["recipe"] = dict(recipe.at(cell.value).document)
     if "thoughts" in before:  # of which the teacher's result alone is graded
         teacher = checkpoint.load_info(cell_like(recipe, cell, "cot").folder)["evaluation"]
-        graded = {"share": teacher["accuracy"], "ci95": teacher["ci95"], "n": teacher["n"]}
-        info["evaluation"]["thoughts"] = {**before["thoughts"], "teacher": graded}
+        info["evaluation"]["thoughts"] = {**before["thoughts"], "teacher": as_share(teacher)}
     if isinstance(student, SocraticPipeline):
         student.save_info(cell.folder)
     else:
