@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tacit.cli import check, curate, data, environment, generate, train
+from tacit.cli import ask, check, curate, data, environment, generate, run
 from tacit.cli.shell import CommandLine
 
 app = typer.Typer(
@@ -25,11 +25,11 @@ data.app.command()(check.check)
 app.add_typer(data.app, name="data")
 app.command()(generate.generate)
 app.command(epilog=curate.EPILOG)(curate.curate)
-app.command()(train.run)
-app.command("eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train.evaluate)
-app.command()(train.ask)
-app.command()(train.compare)
-app.command()(train.report)
+app.command()(run.run)
+app.command("eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(ask.evaluate)
+app.command()(ask.ask)
+app.command()(run.compare)
+app.command()(run.report)
 app.command()(environment.env)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tacit.cli.data import AsJson, From, Source, read_traces
-from tacit.cli.shell import print_json, track, usage, waiting, wrap
+from tacit.cli.data import From, Source, read_traces
+from tacit.cli.shell import AsJson, print_json, track, usage, waiting, wrap
 from tacit.errors import TacitError
 from tacit.formats.dialogue import coverage
 from tacit.socratic.rows import refer

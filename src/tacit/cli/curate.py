@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tacit.cli.shell import print_json, refuse_existing, usage, waiting
+from tacit.cli.shell import AsJson, Overwrite, print_json, refuse_existing, usage, waiting
 from tacit.curation import DEDUPE, KEEP, REASONS, Curation, Summary, choose
 from tacit.errors import TacitError
 from tacit.grading import GRADERS
@@ -58,8 +58,8 @@ def curate(
         str | None, typer.Option(metavar="NAME", help="The built-in task of the traces, if they do not say.")
     ] = None,
     grader: Annotated[str, typer.Option(metavar="NAME", help=f"One of: {', '.join(GRADERS)}.")] = "flexible",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")] = False,
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Keep the traces that are worth training on."""
     with usage():

@@ -10,7 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
-from tacit.cli.shell import UsageError, extra_options, print_json, refuse_existing, track, usage, waiting, wrap
+from tacit.cli.shell import (
+    AsJson,
+    Overwrite,
+    UsageError,
+    extra_options,
+    print_json,
+    refuse_existing,
+    track,
+    usage,
+    waiting,
+    wrap,
+)
 from tacit.curation import read_answer
 from tacit.errors import TacitError, unknown_name
 from tacit.formats import FORMATS, WRITABLE, read, write
@@ -29,12 +40,10 @@ Source = Annotated[Path, typer.Argument(metavar="FILE", help="Traces.", show_def
 From = Annotated[str, typer.Option("--from", metavar="FORMAT", help=f"Of the file: {', '.join(FORMATS)}.")]
 To = Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"To write: {', '.join(WRITABLE)}.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
 TaskName = Annotated[
     str | None, typer.Option("--task", metavar="NAME", help="The built-in task of the traces (`tacit tasks`).")
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="S", help="Of the random choices.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 # --- tasks -----------------------------------------------------------------------------------------------------------

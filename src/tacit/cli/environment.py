@@ -1,13 +1,9 @@
 """`tacit env`: versions and hardware, for bug reports."""
 
-from typing import Annotated
-
-import typer
-
-from tacit.cli.shell import print_json, waiting
+from tacit.cli.shell import AsJson, print_json, waiting
 
 
-def env(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def env(as_json: AsJson = False) -> None:
     """Versions and hardware, for bug reports."""
     from tacit.environment import environment
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tacit.cli.shell import UsageError, print_json, program, usage, waiting
+from tacit.cli.shell import AsJson, UsageError, print_json, program, usage, waiting
 from tacit.errors import TacitError, unknown_name
 from tacit.prompts import PROMPTS, TRIGGERS
 from tacit.tasks import get_task
@@ -92,7 +92,7 @@ def generate(
         bool, typer.Option("--transformers-serve", help="The server is `transformers serve`: tell it how to sample.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a RAW that holds other rows.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask a teacher for rationales.
 

@@ -165,9 +165,16 @@ class StepwiseInternalizationConfig(TrainingArguments):
             ("explicit_patience", 1),
             ("max_restarts", 0),
             ("collapse_patience", 1),
+            ("per_device_train_batch_size", 1),
+            ("per_device_eval_batch_size", 1),
+            ("gradient_accumulation_steps", 1),
         ):
             if not getattr(self, name) >= least:  # nan is not
                 raise TacitError(f"{name} must be at least {least}; got {getattr(self, name)}")
+        if self.max_steps == 0 or not (self.max_steps > 0 or self.num_train_epochs > 0):
+            raise TacitError(
+                "nothing would be trained: max_steps, or num_train_epochs with max_steps -1, must be positive"
+            )
         if self.removal_growth is not None and not 0 < self.removal_growth <= 100:
             raise TacitError(f"removal_growth must be positive, and at most 100; got {self.removal_growth}")
         self.removal_smoothing = float(self.removal_smoothing)
