@@ -297,6 +297,7 @@ class ImplicitModel(_Network, GenerationMixin):
         position_ids: torch.Tensor | None = None,
         past_key_values: Any = None,
         thought_at: torch.Tensor | None = None,
+        prompt_width: int | None = None,
         **others: Any,
     ) -> Any:
         """As a causal language model's.
@@ -306,6 +307,8 @@ class ImplicitModel(_Network, GenerationMixin):
                 comes next.
             thought_at (`torch.Tensor` of shape (B,), *optional*): Where the prompt ends; by default, where the ids
                 do.
+            prompt_width (`int`, *optional*): How far the longest prompt reaches: the emulator need not read further,
+                where it would see nothing of use.
             others: Of the student's language model.
         """
         others |= {"attention_mask": attention_mask, "position_ids": position_ids, "past_key_values": past_key_values}
@@ -313,10 +316,9 @@ class ImplicitModel(_Network, GenerationMixin):
             return self.student(input_ids, **others)
         if thought_at is None:
             thought_at = torch.full((len(input_ids),), input_ids.shape[1] - 1, device=input_ids.device)
-        width = int(thought_at.max()) + 1
 
         def prompt(part: torch.Tensor | None) -> torch.Tensor | None:
-            return None if part is None else part[:, :width]
+            return None if part is None else part[:, :prompt_width]
 
         thoughts, _ = self.emulator(
             prompt(input_ids), thought_at, attention_mask=prompt(attention_mask), position_ids=prompt(position_ids)

@@ -206,15 +206,18 @@ class ThoughtBatcher(Batcher):
         super().__init__(rendered, pad_id, device)
         self.states = states
 
-    def cut(self, examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, torch.Tensor]:
-        """`Batcher`'s, with `thought_at` of shape (B,) and, of a mind that is read, `thoughts` of shape (B, L, H)."""
+    def cut(self, examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, Any]:
+        """`Batcher`'s, with `thought_at` of shape (B,) and `thoughts` of shape (B, L, H), where a mind is read; else
+        with `prompt_width`."""
         return {**super().cut(examples, start, length), **self.thoughts(examples)}
 
-    def thoughts(self, examples: np.ndarray) -> dict[str, torch.Tensor]:
-        """What is to stand at the end of the prompt."""
-        end = torch.from_numpy(self.rendered.prompt_lengths[examples] - 1)
-        found = {"thought_at": end.to(self.device, non_blocking=True)}
-        return found if self.states is None else {**found, "thoughts": self.states.of(examples).to(self.device)}
+    def thoughts(self, examples: np.ndarray) -> dict[str, Any]:
+        """Where the prompts end, what is to stand there, and for a network that thinks by itself how far they reach."""
+        lengths = self.rendered.prompt_lengths[examples]
+        found = {"thought_at": torch.from_numpy(lengths - 1).to(self.device, non_blocking=True)}
+        if self.states is None:
+            return {**found, "prompt_width": int(lengths.max())}
+        return {**found, "thoughts": self.states.of(examples).to(self.device)}
 
     def prompts(self, examples: np.ndarray) -> dict[str, torch.Tensor]:
         """The prompts alone: `input_ids` and `attention_mask`, int64 of shape (B, longest)."""
@@ -224,7 +227,7 @@ class ThoughtBatcher(Batcher):
 class PromptBatcher(ThoughtBatcher):
     """Batches of prompts alone, with the thoughts that an emulator is to have there."""
 
-    def cut(self, examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, torch.Tensor]:
+    def cut(self, examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, Any]:
         """The prompts, with `thought_at`, `thoughts` and `components`, the last of shape (B, L); all else is left."""
         assert self.states is not None
         components = self.states.components(examples).to(self.device)
