@@ -493,6 +493,11 @@ def test_an_encoder_decoder_is_no_teacher() -> None:
         Mind(tiny.model(architecture="t5"))
 
 
+def test_a_student_of_icot_kd_is_no_teacher(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(TacitError, match="a student of ICoT-KD is two networks"):
+        Mind(coupled("gpt2", tokenizer, LAYERS))
+
+
 def test_compiled_teachers(tokenizer: PreTrainedTokenizerBase, rendered: Renderings) -> None:
     """One that is wrapped is refused; one that was compiled in place is read like any other."""
     teacher = decoder("gpt2", tokenizer, LAYERS)

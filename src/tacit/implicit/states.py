@@ -102,6 +102,8 @@ def check_student(model: Any) -> int:
         raise TacitError(
             f"ICoT-KD needs a model of transformers as it is; a {type(model).__name__} wraps or compiles it"
         )
+    if isinstance(model.config, ImplicitConfig):
+        raise TacitError("a student of ICoT-KD is two networks: ICoT-KD cannot begin with it once more")
     if model._is_stateful and not hasattr(model.config.get_text_config(), "num_attention_heads"):
         raise TacitError(f"ICoT-KD goes with models that have attention; a {type(model).__name__} has none")
     try:
