@@ -5,6 +5,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tacit.evaluation.prompting import BASELINES
 from tacit.evaluation.socratic import summarise_dialogues
 from tacit.formats import FORMATS, WRITABLE
@@ -145,17 +147,18 @@ def test_the_results_of_the_word_problems_stand_in_a_record() -> None:
         assert all(row["n"] >= 2000 for row in own)
 
 
-def test_the_results_of_icot_kd_stand_in_a_record() -> None:
-    record = ROOT / "records" / "implicit-kd"
-    known = json.loads((record / "summary.json").read_text(encoding="utf-8"))["rows"]
+@pytest.mark.parametrize(("name", "size"), [("implicit-kd", ""), ("implicit-kd-3x3", " 3x3")])
+def test_the_results_of_icot_kd_stand_in_a_record(name: str, size: str) -> None:
+    known = json.loads((ROOT / "records" / name / "summary.json").read_text(encoding="utf-8"))["rows"]
     assert all(row["n"] >= 2000 for row in known)
-    table = rows("implicit-kd.md", "<!-- results: begin -->", "<!-- results: end -->")
+    table = rows("implicit-kd.md", f"<!-- results{size}: begin -->", f"<!-- results{size}: end -->")
     assert len(table) == len({row["method"] for row in known})
-    for name, steps, accuracy, _ in table:
-        own = [row for row in known if f"`{row['method']}`" in name]
+    for method, steps, accuracy, _ in table:
+        own = [row for row in known if f"`{row['method']}`" in method]
         assert accuracy == ", ".join(f"{row['accuracy']:.4f}" for row in own)
         assert {steps.split(" ")[0]} == {f"{row['train_steps']:,}" for row in own}
     thoughts = [row["thoughts"] for row in known if row["method"] == "implicit_kd"]
-    for index, line in enumerate(rows("implicit-kd.md", "<!-- thoughts: begin -->", "<!-- thoughts: end -->")):
+    lines = rows("implicit-kd.md", f"<!-- thoughts{size}: begin -->", f"<!-- thoughts{size}: end -->")
+    for index, line in enumerate(lines):
         parts = [thoughts[index][key]["share"] for key in ("teacher", "gold_states", "emulated_states")]
         assert line[1:4] == [f"{part:.4f}" for part in parts]
