@@ -214,7 +214,7 @@ class ThoughtBatcher(Batcher):
         return {**super().cut(examples, start, length), **self.thoughts(examples)}
 
     def thoughts(self, examples: np.ndarray) -> dict[str, Any]:
-        """Where the prompts end, what is to stand there, and for a network that thinks by itself how far."""
+        """Where each prompt ends, and what is to stand there; without a mind to read, how far the longest reaches."""
         lengths = self.rendered.prompt_lengths[examples]
         found = {"thought_at": torch.from_numpy(lengths - 1).to(self.device, non_blocking=True)}
         if self.states is None:
