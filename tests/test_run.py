@@ -14,7 +14,7 @@ from tacit.errors import TacitError
 from tacit.formats import write
 from tacit.recipe import parse_recipe
 from tacit.report import write_report
-from tacit.run import Run, carry_out, cells
+from tacit.run import Run, beginnings, carry_out, cells
 from tacit.tasks import get_task
 from tacit.trace import Step, Trace, write_jsonl
 
@@ -48,6 +48,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluated = {"eval_strategy": "steps", "eval_steps": 10}
     carry_out(parse_recipe(document(seeds=[0, 3], train=evaluated)), path)
     return path
+
+
+def test_a_vocabulary_is_found_out_once_for_all_values_and_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two shapes of a model read the same texts; another process is given what the first has found."""
+    wider = {**GPT2, "config": {**GPT2["config"], "n_embd": 64}}
+    given = {key: part for key, part in document().items() if key != "model"}
+    given |= {"seeds": [0], "vary": {"model": {"narrow": GPT2, "wide": wider}}}
+    counted: list[int] = []
+    find = beginnings._vocabulary_and_positions
+    monkeypatch.setattr(beginnings, "_vocabulary_and_positions", lambda *a: counted.append(1) or find(*a))
+    recipe = parse_recipe(given)
+    here = beginnings.Beginnings(recipe)
+    models = [here.make(value, recipe.at(value).settings("no_cot", 0, tmp_path), 0)[0] for value in recipe.variants]
+    assert [model.config.n_embd for model in models] == [32, 64]
+    again = parse_recipe(json.loads(json.dumps(recipe.document)))
+    there = beginnings.Beginnings(again, here.found)
+    there.make("wide", again.at("wide").settings("stepwise", 0, tmp_path), 0)
+    assert len(counted) == 1
 
 
 # --- the folder ------------------------------------------------------------------------------------------------------

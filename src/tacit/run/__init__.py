@@ -105,7 +105,7 @@ def _carry_out(
 def _train(trained: list[Cell], recipe: Recipe, beginnings: Beginnings, tell: Listener) -> None:
     """Trains cells that do not wait for each other."""
     if recipe.jobs > 1 and len(trained) > 1:
-        train_side_by_side(recipe, trained, tell)
+        train_side_by_side(recipe, trained, beginnings, tell)
     else:
         for cell in trained:
             train_cell(recipe, cell, beginnings, tell)

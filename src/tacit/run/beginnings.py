@@ -22,12 +22,16 @@ class Beginnings:
     """Makes the models that the students of a recipe begin with.
 
     A model from scratch has words and positions for all that any student of the run reads and writes, so that the
-    students are alike. That is found out once, and not for each student.
+    students are alike. That is found out once, and not for each student: of many texts it takes a minute.
+
+    Args:
+        recipe (`Recipe`): Whose students.
+        found (`dict`, *optional*): What was found out in another process.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, found: dict[str, tuple[PreTrainedTokenizerBase, int]] | None = None) -> None:
         self.recipe = recipe
-        self._found: dict[tuple, tuple[PreTrainedTokenizerBase, int]] = {}
+        self.found = {} if found is None else found
 
     def make(self, value: Any, settings: StepwiseInternalizationConfig, seed: int) -> tuple[Any, Any]:
         """A model and its tokenizer.
@@ -45,15 +49,23 @@ class Beginnings:
         if wanted.name is not None:
             return models.load(wanted.name, wanted.attn_implementation, wanted.trust_remote_code)
         assert wanted.architecture is not None  # the recipe has one of the two
-        written = value, settings.template, settings.prompt, settings.separator, settings.marker
-        if written not in self._found:
-            self._found[written] = _vocabulary_and_positions(recipe, settings)
-        tokenizer, positions = self._found[written]
+        tokenizer, positions = self.vocabulary_and_positions(value, settings)
         tokenizer = copy.deepcopy(tokenizer)  # a checkpoint changes its own
         model = models.from_config(
             wanted.architecture, wanted.config, tokenizer, positions, seed, wanted.attn_implementation
         )
         return model, tokenizer
+
+    def vocabulary_and_positions(
+        self, value: Any, settings: StepwiseInternalizationConfig
+    ) -> tuple[PreTrainedTokenizerBase, int]:
+        """Of a model from scratch: its tokenizer, and how many positions it needs. Arguments as for `make`."""
+        recipe = self.recipe.at(value)
+        written = settings.template, settings.prompt, settings.separator, settings.marker
+        key = repr((recipe.data, recipe.methods, recipe.model.tokenizer, written))  # other values may have the same
+        if key not in self.found:
+            self.found[key] = _vocabulary_and_positions(recipe, settings)
+        return self.found[key]
 
 
 def _vocabulary_and_positions(

@@ -25,11 +25,17 @@ from tacit.training.restarts import Interrupted
 INTERRUPTED = 130  # the status of a process that a signal has stopped
 
 
-def train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> None:
+def train_side_by_side(recipe: Recipe, waiting: list[Cell], beginnings: Beginnings, tell: Listener) -> None:
     """Trains cells in processes of their own, `jobs` at a time. A signal reaches all; each keeps a checkpoint.
 
     A cell that is taught by the student of another one waits for it.
     """
+    for cell in waiting:  # here once, and not in each process
+        variant = recipe.at(cell.value)
+        if variant.model.name is None:
+            for name in variant.students(cell.method):
+                settings = variant.settings(cell.method, cell.seed, cell.folder / name, name)
+                beginnings.vocabulary_and_positions(cell.value, settings)
     context = multiprocessing.get_context("spawn")
     lines = context.Queue()
     threads = max(1, environment()["hardware"]["cores"] // recipe.jobs)
@@ -49,7 +55,7 @@ def train_side_by_side(recipe: Recipe, waiting: list[Cell], tell: Listener) -> N
                     break
                 waiting.remove(cell)
                 process = context.Process(
-                    target=_work, args=(dict(recipe.document), cell, threads, lines, os.getpid())
+                    target=_work, args=(dict(recipe.document), cell, beginnings.found, threads, lines, os.getpid())
                 )
                 _start(process)
                 running[cell.name] = process
@@ -101,7 +107,7 @@ def _start(process: Any) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def _work(document: dict[str, Any], cell: Cell, threads: int, lines: Any, parent: int) -> None:
+def _work(document: dict[str, Any], cell: Cell, found: dict[str, Any], threads: int, lines: Any, parent: int) -> None:
     """The process of one cell."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
@@ -109,7 +115,7 @@ def _work(document: dict[str, Any], cell: Cell, threads: int, lines: Any, parent
         torch.set_num_threads(threads)
         models.hush()
         recipe = parse_recipe(document)
-        train_cell(recipe, cell, Beginnings(recipe), lambda name, line: lines.put((name, line)))
+        train_cell(recipe, cell, Beginnings(recipe, found), lambda name, line: lines.put((name, line)))
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except TacitError as error:
