@@ -22,7 +22,7 @@ class Beginnings:
     """Makes the models that the students of a recipe begin with.
 
     A model from scratch has words and positions for all that any student of the run reads and writes, so that the
-    students are alike. That is found out once, and not for each student: of many texts it takes a minute.
+    students are alike. That is found out once, and not for each student: of many texts it takes long.
 
     Args:
         recipe (`Recipe`): Whose students.
@@ -62,7 +62,8 @@ class Beginnings:
         """Of a model from scratch: its tokenizer, and how many positions it needs. Arguments as for `make`."""
         recipe = self.recipe.at(value)
         written = settings.template, settings.prompt, settings.separator, settings.marker
-        key = repr((recipe.data, recipe.methods, recipe.model.tokenizer, written))  # other values may have the same
+        said = recipe.task.name, recipe.data, recipe.methods, recipe.model.tokenizer, written
+        key = repr(said)  # other values may have the same
         if key not in self.found:
             self.found[key] = _vocabulary_and_positions(recipe, settings)
         return self.found[key]
