@@ -114,10 +114,11 @@ def test_a_run_ends_with_table_report_and_a_question(home: Path) -> None:
 
 def test_progress_is_told_in_lines_where_nobody_watches(home: Path) -> None:
     lines = (home / "progress.txt").read_text().splitlines()
+    assert lines[0] == "recipe: trying models and data"
     assert "stepwise: preparing data" in lines
     assert any(line.startswith("stepwise: step 30/30  stage ") and "removed 8/8" in line for line in lines)
     assert any(line.startswith("no_cot: done: ") for line in lines)
-    assert all(line.partition(": ")[0] in ("stepwise", "cot", "no_cot", "speed") for line in lines), lines
+    assert all(line.partition(": ")[0] in ("recipe", "stepwise", "cot", "no_cot", "speed") for line in lines), lines
 
 
 def test_a_run_is_not_overwritten_and_can_be_resumed(here: Path, tacit: Any) -> None:

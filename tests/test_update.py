@@ -41,7 +41,7 @@ def run(path: Path, document: dict[str, Any], update: bool = False) -> list[str]
         update=update,
         listener=lambda name, line: heard.setdefault(name, line.get("text", "")),
     )
-    return [f"{name}: {text}" for name, text in heard.items() if "/" not in name and name != "speed"]
+    return [f"{name}: {text}" for name, text in heard.items() if "/" not in name and name not in ("recipe", "speed")]
 
 
 def weights(path: Path) -> dict[str, tuple[bytes, int]]:

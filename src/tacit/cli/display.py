@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tacit.report.words import duration
+from tacit.run.rehearsal import REHEARSAL
 
 QUIET_SECONDS = 15.0
 
@@ -44,6 +45,8 @@ class RunDisplay:
 
     def hear(self, cell: str, line: dict[str, Any]) -> None:
         """Takes a line of a cell's metrics, or a note."""
+        if cell != REHEARSAL and REHEARSAL in self.tasks:
+            self.bars.remove_task(self.tasks.pop(REHEARSAL))
         if line["event"] == "note":
             self._say(cell, line["text"])
             return

@@ -46,7 +46,7 @@ def carry_out(
         resume (`bool`): Go on in a folder that exists; finished cells are kept, the others resume exactly.
         overwrite (`bool`): Remove a folder that exists, and start anew.
         listener (`Callable`, *optional*): Called with (cell name, line): each line of the cells' `metrics.jsonl`, and
-            `{"event": "note", "text"}`.
+            `{"event": "note", "text"}`; a note of the run as a whole has the name "recipe" or "speed".
         update (`bool`): Go on in a folder that exists with changed settings; what they reach is made anew, the rest
             is kept, and what the recipe does not have is removed.
 
@@ -60,7 +60,7 @@ def carry_out(
     beginnings = Beginnings(recipe)
     goes_on = check_folder(recipe, folder, resume, overwrite or update) and (resume or update)
     if update or not goes_on:
-        rehearse(recipe, folder, beginnings)
+        rehearse(recipe, folder, beginnings, tell)
     with alone(folder):
         if update and goes_on:
             make_way(recipe, folder, tell)

@@ -11,18 +11,20 @@ from tacit.implicit.states import check_student
 from tacit.models import is_encoder_decoder
 from tacit.recipe import METHODS, OTHERWISE, Recipe
 from tacit.rendering import render
-from tacit.run.asking import asked_otherwise
+from tacit.run.asking import Listener, asked_otherwise
 from tacit.run.beginnings import Beginnings, baseline
 from tacit.run.folder import cells
 from tacit.student import Student
 from tacit.training.data import check_positions, render_training
 from tacit.training.implicit import check_settings
 
+REHEARSAL = "recipe"  # as the listener is told of it
 REHEARSED = 5_000  # rows of a student: rendering all may take minutes
 
 
-def rehearse(recipe: Recipe, folder: Path, beginnings: Beginnings) -> None:
+def rehearse(recipe: Recipe, folder: Path, beginnings: Beginnings, tell: Listener) -> None:
     """Raises `TacitError` for what would stop a run after hours."""
+    tell(REHEARSAL, {"event": "note", "text": "trying models and data"})
     for cell in cells(recipe, folder):
         if cell.trains:
             for name in recipe.at(cell.value).students(cell.method):

@@ -77,8 +77,8 @@ def _speeds(recipe: Recipe, trained: list[Cell], tell: Listener) -> dict[str, fl
         groups.setdefault((cell.seed, questions[cell.value]), []).append(cell)
     speeds: dict[str, float] = {}
     for (_, asked), group in groups.items():
-        tell("speed", {"event": "note", "text": f"timing {len(group)} students at batch size {batch_size}"})
-        students = [placed(load(cell.folder)) for cell in group]
-        measured = measure_speed(students, asked, batch_size)
+        students = "1 student" if len(group) == 1 else f"{len(group)} students"
+        tell("speed", {"event": "note", "text": f"timing {students} at batch size {batch_size}"})
+        measured = measure_speed([placed(load(cell.folder)) for cell in group], asked, batch_size)
         speeds.update(zip((cell.name for cell in group), measured, strict=True))
     return speeds
