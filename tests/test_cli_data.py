@@ -469,6 +469,18 @@ def test_check_shows_data_as_the_model_sees_it() -> None:
     assert shown.endswith("Ready for training.\n")
 
 
+def test_check_tells_what_socratic_cot_makes_of_sub_questions() -> None:
+    echo = [{"text": "Who?", "question": "Who?"}, {"text": "Is #1?", "question": "Is #1?", "answer": "yes"}]
+    marked = [{"text": "3", "question": "x Q: y ?"}]
+    records = [{"question": f"{n}?", "steps": steps, "answer": "yes"} for n, steps in enumerate((echo, marked))]
+    Path("own.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    result = tacit_("data", "check", "own.jsonl")
+    assert (
+        "note: sub-questions without answers, which Socratic CoT teaches the decomposer alone: 1 of 2" in result.stdout
+    )
+    assert "note: a sub-question with a 'Q:' of its own, which Socratic CoT refuses: 1 of 2 (trace 2)" in result.stdout
+
+
 def test_check_finds_what_is_odd_and_what_is_wrong() -> None:
     records = [
         {"question": "2 + 2", "steps": ["4"], "answer": "4"},
@@ -486,6 +498,8 @@ def test_check_finds_what_is_odd_and_what_is_wrong() -> None:
         "same_problem": [3],
         "no_steps": [3],
         "unanswered": [],
+        "echoed": [],
+        "marked": [],
         "open_reference": [],
         "answer_not_gold": [2],
         "question_not_of_task": [4],

@@ -527,6 +527,8 @@ def test_a_loss_that_is_no_number_goes_back_at_once(at: int, tmp_path: Path) -> 
 def test_a_loss_that_is_no_number_and_no_way_back(settings: dict[str, Any], script: Script, tmp_path: Path) -> None:
     with pytest.raises(TacitError, match=r"the loss is not a finite number \(nan\) at step 20; try a lower learning"):
         explodes(made(tmp_path, script, **settings), 20).train()
+    (outcome,) = tiny.metrics(tmp_path, "outcome")
+    assert (outcome["step"], outcome["text"]) == (20, "the loss is not a finite number (nan) at step 20")
 
 
 def test_off_is_as_if_it_did_not_exist(tmp_path: Path) -> None:

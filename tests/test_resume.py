@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -98,6 +99,34 @@ def test_a_resume_where_a_stage_begins(whole: tuple[Path, torch.Tensor], tmp_pat
         trainer.train(resume_from_checkpoint=True)
         assert tiny.metrics(folder) == tiny.metrics(whole[0])
         assert torch.equal(tiny.weights(trainer.model), whole[1])
+
+
+class FullAt(TrainerCallback):
+    """Lets no file grow beyond some kilobytes from a step on, as a full disk does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, most))
+
+
+def test_a_full_disk_is_one_sentence_and_the_training_goes_on(
+    whole: tuple[Path, torch.Tensor], tmp_path: Path
+) -> None:
+    saving: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(TacitError, match=r"cannot write checkpoint .*checkpoint-8: .*; training can go on from"):
+            made(tmp_path, callbacks=[FullAt(6)], **saving).train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4")
+    trainer = made(tmp_path, **saving)
+    trainer.train(resume_from_checkpoint=True)
+    assert torch.equal(tiny.weights(trainer.model), whole[1])
 
 
 class StopAt(TrainerCallback):

@@ -99,6 +99,11 @@ def test_a_template_with_another_marker_tells_history_with_it() -> None:
         (Step("it is 1 4 of 2 7"), "2 7"),
         (Step("minus -3.5 degrees"), "-3.5"),
         (Step("Aristotle died long before."), "Aristotle died long before."),
+        (Step("It ran from 1914-1918."), "1918"),
+        (Step("(3)-5 or 5%-10"), "10"),
+        (Step("He has 1,250, and more"), "1,250"),
+        (Step("in 1,2,3, go"), "3"),
+        (Step("Is #2 Chinese?"), "Is #2 Chinese?"),
         (Step("no value <<4+3>> here 5", answer=" "), "5"),
     ],
 )
@@ -149,6 +154,7 @@ def test_sub_questions_are_read_as_they_were_written(questions: list[str]) -> No
 def test_the_final_question_of_a_problem() -> None:
     assert final_question(PEARS.question) == "How many has Cleo ?"
     assert final_question("What is left? He had 3.") == "What is left?"
+    assert final_question("Ann has 3. How many does Dr. Smith have? She is 5.") == "How many does Dr. Smith have?"
     assert final_question("Add 3 and 4.") == "Add 3 and 4."
     assert final_question("  ") == ""
 
@@ -276,8 +282,11 @@ def talk(
         ("#### 0", ["What now ?"], [socratic.NOTHING_ASKED]),
         ("no mark at all", ["What now ?"], [socratic.NOTHING_ASKED]),
         ("Q: #### 1", ["What now ?"], [socratic.NOTHING_ASKED]),
-        ("Q: a ? Q: b ? Q: a ? #### 3", ["a ?", "b ?"], [socratic.REPEATED]),
+        ("Q: a ? Q: a ? Q: b ? #### 3", ["a ?", "b ?"], [socratic.REPEATED]),
+        ("Q: a ? Q: b ? Q: a ? #### 3", ["b ?", "a ?"], [socratic.REPEATED]),  # what concludes stays last
         ("Q: a ? Q: b ? Q: c", ["a ?", "b ?", "What now ?"], [socratic.UNENDED]),
+        ("Q: What now ? Q: b ? Q: c", ["b ?", "What now ?"], [socratic.UNENDED, socratic.REPEATED]),
+        ("Q: a ? Q: a ? Q: b #1 Q: c #3 and #1 #### 4", ["a ?", "b #1", "c #2 and #1"], [socratic.REPEATED]),
         (
             "Q: " + " Q: ".join(f"q{i}" for i in range(40)) + " #### 40",
             [*(f"q{i}" for i in range(11)), "q39"],
@@ -286,7 +295,10 @@ def talk(
         ("Q: what of #3 ? Q: b #1 #### 2", ["what of #3 ?", "b #1"], [socratic.OPEN_REFERENCE]),
         ("Q: a #### b ? Q: c #### 2", ["a #### b ?", "c"], []),
     ],
-    ids=["silent", "none", "unmarked", "empty", "repeated", "unended", "forty", "reference", "marker inside"],
+    ids=[
+        *("silent", "none", "unmarked", "empty", "repeated", "repeated last", "unended", "unended twice"),
+        *("references follow", "forty", "reference", "marker inside"),
+    ],
 )
 def test_what_a_decomposer_may_write(write: str, asked: list[str], notes: list[str]) -> None:
     dialogue = talk(write)
@@ -295,6 +307,8 @@ def test_what_a_decomposer_may_write(write: str, asked: list[str], notes: list[s
     assert dialogue.answer == str(len(asked))
     if "b #1" in asked:
         assert dialogue.turns[1].question == "b 1"
+    if "c #2 and #1" in asked:
+        assert dialogue.turns[2].question == "c 2 and 1"
 
 
 def test_what_a_solver_may_write() -> None:
@@ -303,9 +317,13 @@ def test_what_a_solver_may_write() -> None:
     assert silent.turns[0] == Turn("a ?", "no idea", "")
     unmarked = talk("Q: a ? #### 1", solve=lambda read: "it is 7")
     assert (unmarked.answer, unmarked.marked, unmarked.notes) == ("7", False, [socratic.UNMARKED])
+    assert unmarked.conclusion == "it is 7"
     odd = talk("Q: a ? Q: b ? Q: c ? #### 3", solve=lambda read: "\N{SNOWMAN} #### 1")
     assert odd.notes == [socratic.UNREADABLE] * 2
     assert len(odd.turns) == 1
+    skipped = talk("Q: \N{SNOWMAN} ? Q: b ? Q: #1 or #2 ? #### 3", solve=lambda read: f"#### {read.count(' Q: ') + 6}")
+    assert [turn.question for turn in skipped.turns] == ["b ?", "#1 or 7 ?"]  # nobody knows the answer of the first
+    assert skipped.notes == [socratic.UNREADABLE, socratic.OPEN_REFERENCE]
     pipeline = SocraticPipeline(
         Scripted(lambda read: "Q: a ? Q: b ? #### 2"), Scripted(lambda read: "x " * 30 + "#### 1", 20)
     )

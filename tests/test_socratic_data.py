@@ -341,6 +341,25 @@ def test_a_dialogue_in_any_style_is_read(turns: list[tuple[str, str, str, bool]]
     assert (steps[-1].answer, conclusion) == (told[-1][2] if concluded else answer, answer)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "How many has Ann? ** Ann has 3.\nHow many has Ben? ** 3 + 4 = 7.",
+        "How many has Ann? -> Ann has 3.\nHow many has Ben? -> 3 + 4 = 7.",
+        "Q1\uff1aHow many has Ann?\nA1\uff1aAnn has 3.\nQ2\uff1aHow many has Ben?\nA2\uff1a3 + 4 = 7.",
+        "Q1: How many has Ann?\nA1: Ann has 3.\nQ2: How many has Ben?\nA2: 3 + 4 = 7.\n"
+        "Problem: Cleo has 8.\nQ1: How many has Cleo?\nA1: 8",
+    ],
+    ids=["stars", "arrows", "wide colons", "another problem"],
+)
+def test_replies_that_teachers_gave(reply: str) -> None:
+    steps, _ = split_dialogue(reply)
+    assert [(step.question, step.text) for step in steps] == [
+        ("How many has Ann?", "Ann has 3."),
+        ("How many has Ben?", "3 + 4 = 7."),
+    ]
+
+
 @settings(max_examples=50, deadline=None)
 @given(turns, results, st.sampled_from(["", "Here you are:\n```json\n", "[As JSON] "]), st.booleans())
 def test_json_is_read(turns: list[tuple[str, str, str, bool]], answer: str, before: str, whole: bool) -> None:

@@ -74,10 +74,26 @@ def test_the_conclusion_is_graded_by_the_task() -> None:
     dialogue, trace = dialogue_of(["1", "3.0"]), trace_of(["1", "3"])
     assert first_wrong(dialogue, trace, GSM8K) == "nowhere"
     assert first_wrong(dialogue, trace, CUSTOM) == "last step"
-    unmarked = replace(dialogue_of(["1", "it may be 2 or 3"]), marked=False)
+    told = Turn("q1?", "it may be 2 or 3", "3")
+    unmarked = replace(dialogue_of(["1", "3"]), turns=[Turn("q0?", "", "1"), told], marked=False)
     assert first_wrong(unmarked, trace, GSM8K) == "nowhere"
+    silent = replace(unmarked, turns=[Turn("q0?", "", "1"), Turn("is it 3?", "", "")])  # what was asked is no answer
+    assert first_wrong(silent, trace, GSM8K) == "last step"
     assert step_accuracy([["1.0", "3.0"]], [trace], CUSTOM)["by_step"][1]["share"] == 0
     assert step_accuracy([["1.0", "3.0"]], [trace], GSM8K)["share"] == 1
+
+
+def test_sub_questions_that_nothing_answers_are_compared_as_questions_alone() -> None:
+    bare = Trace("p", (Step("Who ?", "Who ?"), Step("Is #1 ?", "Is #1 ?", "yes")), "yes")  # as most of StrategyQA
+    assert [len(Wording().rows(role, bare)) for role in ("decomposer", "solver", "unified", "cumulative")] == [
+        1,
+        0,
+        0,
+        0,
+    ]
+    found = summarise_dialogues([dialogue_of(["x", "no"], ["Who ?", "Is #1 ?"])], [bare], CUSTOM)
+    assert found["same_questions"]["share"] == 1
+    assert (found["first_wrong"], found["steps"]) == ({}, None)
 
 
 def test_a_text_with_a_number_is_no_number() -> None:

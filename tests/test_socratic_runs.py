@@ -82,7 +82,7 @@ def document(folder: Path, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        ({"socratic": {"guidanse": "steps"}}, "unknown recipe key 'methods.socratic.guidanse'"),
+        ({"socratic": {"guidanse": "steps"}}, "did you mean 'methods.socratic.guidance'?"),
         ({"socratic": {"guidance": "step"}}, "unknown guidance 'step'; did you mean 'steps'?"),
         ({"socratic": {"guidance": None}}, "methods.socratic.guidance must be text"),
         ({"socratic": {"history": "all"}}, "unknown history 'all'"),

@@ -17,6 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from tacit.errors import TacitError
 from tacit.models import load as load_model
 from tacit.models import pad_id
@@ -77,8 +79,9 @@ def save(student: Student, folder: str | os.PathLike) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         save_info(student, folder)
-    except OSError as error:
-        raise TacitError(f"cannot write checkpoint {folder}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TacitError(f"cannot write checkpoint {folder}: {reason}") from None
     finally:
         model.config.use_cache = cached  # Trainer turns it off while it trains
 

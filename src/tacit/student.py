@@ -45,6 +45,11 @@ class Reply:
     generated_tokens: int
     marked: bool = True
 
+    @property
+    def conclusion(self) -> str:
+        """What is graded: the answer; where no marker told it, all of the text."""
+        return self.answer if self.marked else self.text
+
 
 @dataclass
 class Student:

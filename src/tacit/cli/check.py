@@ -13,7 +13,7 @@ from tacit.cli.data import From, Source, read_traces
 from tacit.cli.shell import AsJson, print_json, track, usage, waiting, wrap
 from tacit.errors import TacitError
 from tacit.formats.dialogue import coverage
-from tacit.socratic.rows import refer
+from tacit.socratic.rows import MARK, has_answers, refer
 from tacit.tasks import task_of
 from tacit.trace import Trace, iter_text
 
@@ -28,6 +28,8 @@ NOTES = {
     "same_problem": "the problem of an earlier trace, asked differently",
     "no_steps": "no steps",
     "unanswered": "a sub-question that nothing answers, which is left out",
+    "echoed": "sub-questions without answers, which Socratic CoT teaches the decomposer alone",
+    "marked": "a sub-question with a 'Q:' of its own, which Socratic CoT refuses",
     "open_reference": "a sub-question with a #k that is no earlier step, and is read as text",
     "answer_not_gold": "another answer than the gold answer",
     "question_not_of_task": "a question that the trace's task cannot read",
@@ -240,6 +242,10 @@ def _notes(traces: list[Trace]) -> dict[str, list[int]]:
             notes["no_steps"].append(number)
         if any(step.question and not step.text.strip() for step in trace.steps):
             notes["unanswered"].append(number)
+        if coverage(trace) == "all" and not has_answers(trace):
+            notes["echoed"].append(number)
+        if any(MARK.search(step.question or "") for step in trace.steps):
+            notes["marked"].append(number)
         if any(refer(step.question or "", ["x"] * j)[1] for j, step in enumerate(trace.steps)):
             notes["open_reference"].append(number)
         if trace.gold is not None and not task.grade(trace.answer, trace.gold):

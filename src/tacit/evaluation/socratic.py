@@ -14,7 +14,7 @@ from tacit.evaluation.evaluate import Prediction, predict
 from tacit.evaluation.statistics import share
 from tacit.grading import GRADERS, NUMBER, same_answer
 from tacit.socratic.pipeline import Dialogue, SocraticPipeline
-from tacit.socratic.rows import answered, is_socratic, read_turns
+from tacit.socratic.rows import answered, has_answers, is_socratic, read_turns
 from tacit.tasks import Task
 from tacit.trace import Trace
 
@@ -50,7 +50,7 @@ def evaluate_dialogues(
     dialogues = pipeline.reply([trace.question for trace in traces], batch_size, asked, plans)
     predictions = [predict(task, trace, said, grader) for trace, said in zip(traces, dialogues, strict=True)]
     measures = summarise_dialogues(dialogues, traces, task, grader)
-    gold = [trace for trace in traces if is_socratic(trace)]
+    gold = [trace for trace in traces if is_socratic(trace) and has_answers(trace)]
     if gold and asked is None and plans is None:
         measures["gold_history"] = step_accuracy(answer_steps(pipeline, gold, batch_size), gold, task, grader)
     return predictions, measures
@@ -72,7 +72,8 @@ def summarise_dialogues(
         same_questions    the share with the very list of questions of the trace, up to white space
         bleu              BLEU of the questions, 0 to 100, of the whole corpus; a problem's are joined by spaces
         bleu_signature    how sacrebleu (Post 2018) calculated it
-        first_wrong       {place: dialogues}, as `first_wrong` finds it; the places stand in their order
+        first_wrong       {place: dialogues}, as `first_wrong` finds it; the places stand in their order. This and
+                          `steps` are of the traces whose steps have answers
         steps             `step_accuracy` of the dialogues with as many turns as their trace has steps: with oracle
                           questions, of all; `None` where there are none
 
@@ -94,8 +95,9 @@ def summarise_dialogues(
     asked = [[" ".join(question.split()) for question in dialogue.asked] for dialogue, _ in pairs]
     gold = [[" ".join((step.question or "").split()) for step in answered(trace).steps] for _, trace in pairs]
     both = list(zip(asked, gold, strict=True))
-    places = Counter(first_wrong(*pair, task, grader) for pair in pairs)
-    aligned = [pair for pair in pairs if len(pair[0].turns) == len(answered(pair[1]).steps)]
+    told = [pair for pair in pairs if has_answers(pair[1])]
+    places = Counter(first_wrong(*pair, task, grader) for pair in told)
+    aligned = [pair for pair in told if len(pair[0].turns) == len(answered(pair[1]).steps)]
     answers = [[turn.answer for turn in dialogue.turns] for dialogue, _ in aligned]
     return {
         **summary,
@@ -125,7 +127,7 @@ def first_wrong(dialogue: Dialogue, trace: Trace, task: Task, grader: str = GRAD
         "nowhere" where the conclusion is right; "step j" for the first answer that differs; where none does, "too few
         questions" or "too many questions" if the numbers differ, else "last step".
     """
-    if task.grade(dialogue.answer if dialogue.marked else dialogue.text, trace.label, grader, dialogue.marked):
+    if task.grade(dialogue.conclusion, trace.label, grader, dialogue.marked):
         return NOWHERE
     gold = read_turns(trace)
     for j, (turn, right) in enumerate(zip(dialogue.turns[:-1], gold[:-1], strict=False), 1):

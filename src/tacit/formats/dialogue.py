@@ -1,10 +1,11 @@
 """A teacher's free text as sub-questions with their answers, in whatever way it set them out.
 
 A sub-question is labelled ("Q1:", "Sub-question 2 -", "Step 3: How ...?"), numbered with a question mark, listed with
-one, or a line that ends in one: of these ways, the first that two lines of the text follow, else the first that one
-does. What answers it stands behind its question mark or its label ("A1:", "Answer:") on the same line, or on the lines
-below, or, by the same number, further down. JSON is read by the names of the format `socratic`. White space, emphasis,
-headings, bullets and code fences do not matter, and what stands before the first sub-question is left out.
+one, followed by an arrow or `**` and what answers it, or a line that ends in a question mark: of these ways, the first
+that two lines of the text follow, else the first that one does. What answers it stands behind its question mark or its
+label ("A1:", "Answer:") on the same line, or on the lines below, or, by the same number, further down. JSON is read by
+the names of the format `socratic`. White space, emphasis, headings, bullets and code fences do not matter. What stands
+before the first sub-question is left out, and so is another problem ("Problem: ...") that the teacher made up.
 
 An answer that concludes ("... #### 7", "So the answer is 7.") gives the step's text and its result. The last one to do
 so, behind all sub-questions, is the conclusion of the whole; what comes after it is left out, as is a new paragraph
@@ -45,6 +46,7 @@ TOLD = re.compile(
 SECTION = re.compile(
     r"(?:the\s)?(?:sub[-\s]?)?(?:questions|answers|solutions)(?:\sand\s(?:their\s)?answers)?:?", re.IGNORECASE
 )
+ANOTHER = re.compile(r"problem\s*\d{0,2}\s*:", re.IGNORECASE)
 TRIES = 20  # brackets that could open a list
 INLINE = re.compile(r"\s*(?:→|->|=>|\*\*|(?:\bA|\bAnswer)\s*\d{0,2}\s*:)\s*")
 
@@ -71,7 +73,7 @@ class _Turn:
 
 def split_dialogue(text: str) -> tuple[list[Step], str | None]:
     """The sub-questions in a text with what answers them (empty where nothing does), and the conclusion, if any."""
-    text = FENCE.sub("", text)
+    text = FENCE.sub("", text.replace("\uff1a", ":"))
     if found := _from_json(text):
         return found
     text = EMPHASIS.sub(r"\2", text)
@@ -124,12 +126,17 @@ def _listed(line: str) -> tuple[int | None, str] | None:
     return (None, rest) if rest != line and number is None and "?" in rest else None
 
 
+def _inline(line: str) -> tuple[int | None, str] | None:
+    asked = re.search(r"\?\s*(?:\*\*|→|->|=>)\s*\S", line)
+    return (None, line) if asked and _unlisted(line)[0] == line else None
+
+
 def _bare(line: str) -> tuple[int | None, str] | None:
     marked = _unlisted(line)[0] != line or ASKED.match(line) or STEP.match(line) or TOLD.match(line)
     return (None, line) if line.endswith("?") and not marked else None
 
 
-WAYS = (_labelled, _numbered, _listed, _bare)
+WAYS = (_labelled, _numbered, _listed, _inline, _bare)
 
 
 def _unlisted(line: str) -> tuple[str, int | None]:
@@ -153,6 +160,8 @@ def _turns(lines: list[str]) -> list[_Turn]:
         found, told = way(line), TOLD.match(rest)
         if SECTION.fullmatch(line):
             continue
+        if turns and ANOTHER.match(line):  # that the teacher made up
+            break
         if found and (found[0] is not None or not numbers):  # of numbered ones, one without is the problem itself
             current = _Turn(found[0], *_part(found[1]))
             turns.append(current)

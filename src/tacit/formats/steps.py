@@ -8,8 +8,9 @@ import re
 SPAN = re.compile(r"<<[^<>]*>>")
 SPANS_ONLY = re.compile(r"<<[^<>]*>>( <<[^<>]*>>)*")
 SPACED_SUM = re.compile(r"[0-9+() ]+")
+ABBREVIATED = r"(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bvs\.)"
 # Text whose punctuation is set apart (as our own tasks write it) need not go on with a capital letter.
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])|(?<=\s[.;])\s+")
+SENTENCE_END = re.compile(rf"(?<=[.!?]){ABBREVIATED}\s+(?=[A-Z0-9\"'(])|(?<=\s[.;])\s+")
 
 
 def split_steps(chain: str) -> tuple[list[str], str]:

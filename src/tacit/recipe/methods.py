@@ -190,8 +190,9 @@ def _several(method: str, own: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     kind, names = SEVERAL[method]
     said = check_section(kind, f"methods.{method}", {key: own[key] for key in field_names(kind) if key in own})
     _check_own_data(method, own)
-    settings = {key: value for key, value in own.items() if key not in (*field_names(kind), *names, "data")}
-    check_train(f"methods.{method}", settings)
+    known = (*field_names(kind), *names, "data")
+    settings = {key: value for key, value in own.items() if key not in known}
+    check_train(f"methods.{method}", settings, known)
     for name in names:
         if not isinstance(own.get(name, {}), dict):
             raise TacitError(f"recipe key methods.{method}.{name} must be a mapping of settings, got {own[name]!r}")

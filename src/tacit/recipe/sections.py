@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,14 +117,22 @@ def check_evaluation(given: Mapping[str, Any]) -> Evaluation:
     return evaluation
 
 
-def check_train(where: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The training settings that stand at `where`. Raises `TacitError` on a key that is unknown or set by the run."""
+def check_train(where: str, given: Mapping[str, Any], others: Iterable[str] = ()) -> dict[str, Any]:
+    """The training settings that stand at `where`.
+
+    Args:
+        where, given: The section's name and its settings.
+        others: What else may stand there, for the hint at a misspelt key.
+
+    Raises:
+        TacitError: A key is unknown or set by the run, or a value is of another type.
+    """
     fields = train_fields()
     for key in given:
         if key in RESERVED:
             raise TacitError(f"recipe key {where}.{key} is set by the run; use {RESERVED[key]}")
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
+            near = difflib.get_close_matches(str(key), [*others, *fields], n=1)
             hint = f"; did you mean '{where}.{near[0]}'?" if near else " (see docs/recipes.md for all of them)"
             raise TacitError(f"unknown recipe key '{where}.{key}'{hint}")
     check_types(StepwiseInternalizationConfig, where, given)

@@ -45,7 +45,7 @@ class Measures:
 
     def went_wrong_at(self, place: str) -> float:
         """The share of dialogues that left the data first there."""
-        return self.first_wrong.get(place, 0.0) / sum(self.first_wrong.values())
+        return self.first_wrong.get(place, 0.0) / max(1.0, sum(self.first_wrong.values()))
 
 
 def read_measures(value: Any) -> Measures:

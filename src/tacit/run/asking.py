@@ -79,7 +79,11 @@ def asked_otherwise(recipe: Recipe, method: str, test: list[Trace]) -> dict[str,
     if method == "calculator":
         return {}
     others = test if method == "oracle" else read(recipe.methods[method]["questions"], recipe.data.format)
-    return {"asked": questions_of(test, others, recipe.task)}
+    try:
+        return {"asked": questions_of(test, others, recipe.task)}
+    except TacitError as error:
+        where = f"{recipe.methods[method]['questions']}: " if method == "teacher_questions" else ""
+        raise TacitError(f"method {method}: {where}{error}") from None
 
 
 def ask_otherwise(recipe: Recipe, cell: Cell, tell: Listener) -> None:

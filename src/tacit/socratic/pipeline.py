@@ -28,6 +28,7 @@ from tacit.socratic.rows import (
     final_question,
     read_questions,
     refer,
+    renumber,
     step_answer,
 )
 from tacit.student import Reply, Student
@@ -42,7 +43,7 @@ NO_PLAN = "no plan"  # the planner wrote none that can be read: the decomposer g
 NOTHING_ASKED = "nothing asked"  # the problem's own final question is
 UNENDED = "unended decomposition"  # its last sub-question, perhaps cut, gives way to the problem's own final question
 TOO_MANY = "too many questions"  # the first ones and the last are asked
-REPEATED = "repeated question"  # it is asked once
+REPEATED = "repeated question"  # it is asked once: where it came first, or last if it came last
 OPEN_REFERENCE = "reference to no earlier step"  # it is read as text
 UNMARKED = "unmarked answer"  # what looks like an answer in it is taken
 NO_ANSWER = "step without an answer"  # its text alone is told
@@ -58,6 +59,7 @@ class Dialogue:
         plan (`str`): What guided the decomposer; empty where nothing did.
         asked (`list[str]`): The sub-questions as they were asked, references as they stand.
         turns (`list[Turn]`): Those that were answered, in their order.
+        unread (`set[int]`): Places in `asked`, from 0, of those that the solver could not read.
         shown (`str`): The answer as a person reads it.
         generated_tokens (`int`): By all students together, with their ends of sequence.
         reasoning_tokens (`int`): All of them but the last answer segment.
@@ -69,6 +71,7 @@ class Dialogue:
     plan: str = ""
     asked: list[str] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    unread: set[int] = field(default_factory=set)
     shown: str = ""
     generated_tokens: int = 0
     reasoning_tokens: int = 0
@@ -79,6 +82,11 @@ class Dialogue:
     def answer(self) -> str:
         """Of the last turn: the prediction. Empty where there is none."""
         return self.turns[-1].answer if self.turns else ""
+
+    @property
+    def conclusion(self) -> str:
+        """What is graded: the answer; where no marker told it, all of the last turn's text."""
+        return self.answer if self.marked or not self.turns else self.turns[-1].text
 
     @property
     def text(self) -> str:
@@ -150,9 +158,17 @@ class SocraticPipeline:
         """
         problem = self.task.read_question(typed)
         questions = None if asked is None else [self.task.read_question(question) for question in asked]
+        self._check("question", typed, self.wording.solve(problem, [], ""))
         for question in questions or ():  # what a person typed is no fallback's; references are filled in later
-            self.solver.prompt(self.wording.solve(problem, [], REFERENCE.sub("", question)))
+            self._check("sub-question", question, self.wording.solve(problem, [], REFERENCE.sub("", question)))
         return self.reply([problem], asked=None if questions is None else [questions])[0]
+
+    def _check(self, name: str, typed: str, read: str) -> None:
+        """Raises `TacitError` where the solver cannot read what a person typed, in the person's words."""
+        try:
+            self.solver.prompt(read)
+        except TacitError as error:
+            raise TacitError(f"{name} {typed!r}: {str(error).rpartition(': ')[2]}") from None
 
     def reply(
         self,
@@ -223,25 +239,33 @@ class SocraticPipeline:
             if questions and not reply.marked:
                 dialogue.notes.append(UNENDED)
                 questions[-1] = final_question(dialogue.problem)
-            asked = list(dict.fromkeys(questions))
-            if len(asked) < len(questions):
+            place = {question: k for k, question in reversed(list(enumerate(questions)))}  # where it comes first
+            if questions:
+                place[questions[-1]] = len(questions) - 1  # but what concludes stays last
+            kept = sorted(place.values())
+            if len(kept) < len(questions):
                 dialogue.notes.append(REPEATED)
-            if len(asked) > self.max_questions:
+            if len(kept) > self.max_questions:
                 dialogue.notes.append(TOO_MANY)
-                asked = [*asked[: self.max_questions - 1], asked[-1]]
-            dialogue.asked = asked
+                kept = [*kept[: self.max_questions - 1], kept[-1]]
+            new = {k: number for number, k in enumerate(kept, 1)}
+            numbers = {k: new.get(place[question], 0) for k, question in enumerate(questions, 1)}
+            dialogue.asked = [renumber(questions[k], numbers) for k in kept]
 
     def answer(self, dialogues: Sequence[Dialogue], j: int, batch_size: int) -> None:
         """Adds turn j, counted from 0, to dialogues that have the earlier ones and a sub-question for it."""
         prompts, asking = [], []
         for dialogue in dialogues:
-            question, open_ends = refer(dialogue.asked[j], [turn.answer for turn in dialogue.turns])
+            answers = (turn.answer for turn in dialogue.turns)
+            told = ["" if k in dialogue.unread else next(answers) for k in range(j)]
+            question, open_ends = refer(dialogue.asked[j], told)
             dialogue.notes.extend([OPEN_REFERENCE] * open_ends)
             prompt = _prompt(self.solver, self.wording.solve(dialogue.problem, dialogue.turns, question))
             if prompt is None:
                 # That the problem itself cannot be read is an error.
                 self.solver.prompt(self.wording.solve(dialogue.problem, [], final_question(dialogue.problem)))
                 dialogue.notes.append(UNREADABLE)
+                dialogue.unread.add(j)
             else:
                 prompts.append(prompt)
                 asking.append((dialogue, question))

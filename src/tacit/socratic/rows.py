@@ -21,7 +21,7 @@ Usage: `Wording().rows("solver", trace)`; `Wording(guidance="operators").rows("d
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -36,7 +36,10 @@ ASK, TELL = "Q:", "A:"
 ROLES = ("decomposer", "planner", "solver", "unified", "cumulative")
 GUIDANCE = ("none", "steps", "operators", "equations")
 HISTORIES = ("steps", "answers")
-NUMBER = re.compile(r"-?[0-9][0-9,]*(?:\.[0-9]+)?(?: [0-9](?![0-9,.]))*")  # also with its digits set apart
+# A minus sign stands free: that of 8-3 or 1914-1918 is none. The digits may be set apart.
+NUMBER = re.compile(
+    r"(?:(?<![\w)%])[-\u2212])?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?: [0-9](?![0-9,.]))*"
+)
 REFERENCE = re.compile(r"#([0-9]{1,3})(?![0-9])")
 MARK = re.compile(rf"(?:^|\s){ASK}(?=\s|$)")
 
@@ -104,6 +107,8 @@ class Wording:
     def rows(self, role: str, trace: Trace) -> list[Trace]:
         """The training rows that a Socratic trace makes for a role, one of `ROLES`.
 
+        One whose sub-questions nothing answers makes rows for decomposer and planner alone.
+
         Raises:
             TacitError: A step has no sub-question, or one that could not be told from the next.
         """
@@ -113,6 +118,8 @@ class Wording:
             return [self._decomposer(trace, len(turns))]
         if role == "planner":
             return [_row(trace, role, self.plan(trace.question), (), guide(trace, self.guidance))]
+        if role in ROLES and not has_answers(trace):
+            return []
         if role == "solver":
             return [
                 _row(trace, f"solver/{j}", self.solve(trace.question, turns[:j], asked), [text] if text else [], told)
@@ -153,6 +160,11 @@ def is_socratic(trace: Trace) -> bool:
     return coverage(trace) == "all"
 
 
+def has_answers(trace: Trace) -> bool:
+    """Whether each step but the last has more than its sub-question, which is all that most of StrategyQA's have."""
+    return all(step.answer or step.text.strip() != (step.question or "").strip() for step in trace.steps[:-1])
+
+
 def answered(trace: Trace) -> Trace:
     """A trace without the sub-questions that nothing answers, such as six of GSM8K Socratic; the last one stays.
 
@@ -162,15 +174,15 @@ def answered(trace: Trace) -> Trace:
     kept = [k for k, step in enumerate(trace.steps) if k == last or step.text.strip() or step.answer]
     if len(kept) == len(trace.steps):
         return trace
-    numbers = {k + 1: number for number, k in enumerate(kept, 1)}
-
-    def renumber(found: re.Match[str]) -> str:
-        k = int(found[1])
-        return f"#{numbers.get(k, 0)}" if 1 <= k <= len(trace.steps) else found[0]
-
+    numbers = {**dict.fromkeys(range(1, last + 2), 0), **{k + 1: number for number, k in enumerate(kept, 1)}}
     steps = (trace.steps[k] for k in kept)
-    asked = (replace(step, question=REFERENCE.sub(renumber, step.question or "")) for step in steps)
+    asked = (replace(step, question=renumber(step.question or "", numbers)) for step in steps)
     return replace(trace, steps=tuple(asked))
+
+
+def renumber(question: str, numbers: Mapping[int, int]) -> str:
+    """A sub-question whose references follow steps to their new numbers."""
+    return REFERENCE.sub(lambda found: f"#{numbers[k]}" if (k := int(found[1])) in numbers else found[0], question)
 
 
 def read_turns(trace: Trace) -> list[Turn]:
@@ -206,7 +218,7 @@ def step_answer(step: Step) -> str:
     spans = SPAN.findall(step.text)
     if spans and "=" in spans[-1]:
         return spans[-1].rpartition("=")[2].removesuffix(">>").strip()
-    numbers = NUMBER.findall(step.text)
+    numbers = NUMBER.findall(REFERENCE.sub("", step.text))
     return numbers[-1] if numbers else step.text.strip()
 
 
@@ -250,6 +262,8 @@ def guide(trace: Trace, guidance: str) -> str:
 def questions_of(traces: Sequence[Trace], others: Sequence[Trace], task: Task) -> list[list[str]]:
     """The sub-questions of problems, as others have them: a teacher, or the traces themselves (gold ones).
 
+    Those that nothing answers are left out.
+
     Raises:
         TacitError: The others lack a problem, or have no sub-questions for it.
     """
@@ -260,7 +274,7 @@ def questions_of(traces: Sequence[Trace], others: Sequence[Trace], task: Task) -
             f"there are no sub-questions for {len(missing):,} of {len(traces):,} problems, such as trace "
             f"{missing[0].id}"
         )
-    return [[step.question or "" for step in known[task.problem(trace.question)].steps] for trace in traces]
+    return [[step.question or "" for step in answered(known[task.problem(trace.question)]).steps] for trace in traces]
 
 
 def read_questions(text: str) -> list[str]:

@@ -162,13 +162,19 @@ class Recovery:
             return (
                 f"the steps ran out at {self.last.removed} of {total} removed, with a validation exact match of "
                 f"{self.last.exact_match:.2f}: a larger max_steps would go on"
+                + (f" (after {_count(self.restarts)}; {self._lost})" if self.restarts else "")
             )
         if self.restarts:
             return (
                 f"all {total} removed after {_count(self.restarts)}, with a validation exact match of "
-                f"{self.last.exact_match:.2f}; {self.lost:,} of {self.last.spent:,} steps were lost"
+                f"{self.last.exact_match:.2f}; {self._lost}"
             )
         return None
+
+    @property
+    def _lost(self) -> str:
+        assert self.last is not None
+        return f"{self.lost:,} of {self.last.spent:,} steps were lost"
 
     def state_dict(self) -> dict[str, Any]:
         """What has to be saved for an exact resume, as JSON values."""

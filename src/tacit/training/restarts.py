@@ -19,6 +19,7 @@ from typing import Any, SupportsFloat
 
 import torch
 from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -162,10 +163,10 @@ class RestartingTrainer(Trainer):
         if math.isfinite(loss):
             return
         if not self.recovery.on or self.recovery.good is None:
-            raise TacitError(
-                f"the loss is not a finite number ({loss}) at step {self.recovery.lost + step:,}; try a lower "
-                "learning_rate, warmup_steps, or bf16: false"
-            )
+            taken = self.recovery.lost + step
+            text = f"the loss is not a finite number ({loss}) at step {taken:,}"
+            self._tell("outcome", taken, text=text)
+            raise TacitError(f"{text}; try a lower learning_rate, warmup_steps, or bf16: false")
         total = self.schedule.total
         self._collapse = f"the loss is not a finite number at {self.removed or 0} of {total} removed"
 
@@ -255,9 +256,15 @@ class RestartingTrainer(Trainer):
             return
         step = self.state.global_step
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-        if self.args.should_save:
-            unmake(folder)
-        super()._save_checkpoint(model, trial)
+        try:
+            if self.args.should_save:
+                unmake(folder)
+            super()._save_checkpoint(model, trial)
+        except (OSError, SafetensorError, RuntimeError) as error:  # a full disk, as each of the writers tells it
+            reason = " ".join(str(error).split())[:200]
+            raise TacitError(
+                f"cannot write checkpoint {folder}: {reason}; training can go on from the last whole one before it"
+            ) from None
         self.accelerator.wait_for_everyone()  # each process has written a file of its own
         losses = {step: float(loss) for step, loss in self._losses.items()}
         if not self.args.should_save:
