@@ -15,7 +15,6 @@ from typing import Any
 from tacit.report.drawing import STYLE, Axis, label, px, svg, tag
 
 LABELS = 520  # pixels
-LOOP = ("setting", "loop", "precision", "batch_size")  # what tells two rows of training apart
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -29,11 +28,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         parts.append(_table(("compared", "ratio", "range of rounds", "wanted"), rows))
     if result.get("training"):
         head = ("training", "loop", "precision", "batch", "examples/s", "tokens/s", "MFU", "peak memory", "outside")
-        first: dict[tuple, Mapping[str, Any]] = {}
-        for row in result["training"]:  # the official loop runs in two comparisons
-            first.setdefault(tuple(row[key] for key in LOOP), row)
-        rows = map(_training_row, first.values())
-        parts.append(_table(head, rows))
+        parts.append(_table(head, map(_training_row, result["training"])))
         if not any(row["loop"] == "official" for row in result["training"]):
             parts.append("Without a copy of the official code: its rows are left out.")
     if result.get("inference"):
