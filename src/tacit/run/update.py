@@ -108,9 +108,12 @@ def _remove(paths: list[Path], bin_: Path) -> None:
 
 
 def evaluated_otherwise(recipe: Recipe, cell: Cell) -> bool:
-    """Whether the student of a finished cell was evaluated with other settings than the recipe's."""
-    before = checkpoint.load_info(cell.folder).get("recipe", {})
-    return (before.get("evaluation") or {}) != (recipe.document.get("evaluation") or {})
+    """Whether the student of a finished cell answered with other settings than the recipe's."""
+    before, now = (
+        {key: value for key, value in (document.get("evaluation") or {}).items() if key != "speed_problems"}
+        for document in (checkpoint.load_info(cell.folder).get("recipe", {}), recipe.document)
+    )
+    return before != now
 
 
 def evaluate_anew(recipe: Recipe, cell: Cell, tell: Listener) -> None:
