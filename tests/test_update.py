@@ -140,7 +140,8 @@ def test_other_evaluation_settings_train_nothing(chain: Path, monkeypatch: pytes
     assert found["emulation_error"] == thoughts["emulation_error"]
     run(chain, wanted, update=True)  # nothing more is to be done
     timed = {**wanted, "evaluation": {**wanted["evaluation"], "speed_problems": 1}}
-    assert not any("evaluating" in line for line in run(chain, timed, update=True))  # the answers are the same
+    told = run(chain, timed, update=True)  # whose answers are the same
+    assert told == [f"{name}: kept" for name in ("cot", "no_cot", "implicit_kd")]
     assert weights(chain) == before
 
 

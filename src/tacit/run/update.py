@@ -7,12 +7,14 @@ short, whatever is in the folder was made by the recipe in it, or is the same fo
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tacit import checkpoint
 from tacit.errors import TacitError
 from tacit.recipe import NETWORKS, Recipe, load_recipe
+from tacit.recipe.sections import Evaluation, check_evaluation
 from tacit.run.asking import Listener, grade, note
 from tacit.run.beginnings import placed
 from tacit.run.folder import Cell, cell_like, cells, own_folders, take_names
@@ -46,7 +48,11 @@ def make_way(recipe: Recipe, folder: Path, tell: Listener) -> None:
             note(cell, "new", tell)
         elif _made_of(old, cell) == _made_of(recipe, cell) and cell.method not in new_sources:
             kept[path] = cell
-            note(cell, "kept" if old.evaluation == recipe.evaluation else "kept, and evaluated anew", tell)
+            note(
+                cell,
+                "kept" if _answering(old.evaluation) == _answering(recipe.evaluation) else "kept, and evaluated anew",
+                tell,
+            )
         elif networks := _kept_networks(old, recipe, cell, path):
             kept[path] = cell
             gone += [child for child in path.iterdir() if child.name not in networks]
@@ -80,7 +86,7 @@ def _made_of(recipe: Recipe, cell: Cell, network: str | None = None) -> list[Any
     one = recipe.at(cell.value)
     parts = [recipe.task.name, one.made_of(cell.method, network)]
     if not cell.trains:  # it is its evaluation
-        parts.append(recipe.evaluation)
+        parts.append(_answering(recipe.evaluation))
     if one.model.architecture or any(one.students(cell.method).values()):  # words, positions and rows come from all
         for read in (recipe, one):
             files = [own["data"] for own in read.methods.values() if "data" in own]
@@ -107,13 +113,15 @@ def _remove(paths: list[Path], bin_: Path) -> None:
 # --- evaluated anew --------------------------------------------------------------------------------------------------
 
 
+def _answering(evaluation: Evaluation) -> Evaluation:
+    """What of these settings reaches the answers: all but how many problems are timed."""
+    return replace(evaluation, speed_problems=0)
+
+
 def evaluated_otherwise(recipe: Recipe, cell: Cell) -> bool:
     """Whether the student of a finished cell answered with other settings than the recipe's."""
-    before, now = (
-        {key: value for key, value in (document.get("evaluation") or {}).items() if key != "speed_problems"}
-        for document in (checkpoint.load_info(cell.folder).get("recipe", {}), recipe.document)
-    )
-    return before != now
+    before = checkpoint.load_info(cell.folder).get("recipe", {}).get("evaluation") or {}
+    return _answering(check_evaluation(before)) != _answering(recipe.evaluation)
 
 
 def evaluate_anew(recipe: Recipe, cell: Cell, tell: Listener) -> None:
