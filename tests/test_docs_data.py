@@ -147,6 +147,18 @@ def test_the_results_of_the_word_problems_stand_in_a_record() -> None:
         assert all(row["n"] >= 2000 for row in own)
 
 
+def test_the_results_of_gsm8k_stand_in_a_record() -> None:
+    record = ROOT / "records" / "socratic-gsm8k"
+    known = json.loads((record / "summary.json").read_text(encoding="utf-8"))["rows"]
+    table = rows("socratic.md", "<!-- gsm8k: begin -->", "<!-- gsm8k: end -->")
+    assert [name for name, *_ in table] == [f"`{method}`" for method in dict.fromkeys(row["method"] for row in known)]
+    for name, *accuracies in table:
+        for model, accuracy in zip(("gpt2", "llama", "neox"), accuracies, strict=True):
+            own = [row for row in known if f"`{row['method']}`" == name and row["varied"] == {"model": model}]
+            assert accuracy == ", ".join(f"{row['accuracy']:.4f}" for row in own)
+            assert [(row["seed"], row["n"]) for row in own] == [(0, 1319), (1, 1319), (2, 1319)]
+
+
 @pytest.mark.parametrize(("name", "size"), [("implicit-kd", ""), ("implicit-kd-3x3", " 3x3")])
 def test_the_results_of_icot_kd_stand_in_a_record(name: str, size: str) -> None:
     known = json.loads((ROOT / "records" / name / "summary.json").read_text(encoding="utf-8"))["rows"]
