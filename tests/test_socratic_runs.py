@@ -117,9 +117,22 @@ def bad(trace: Trace, index: int, **changes: Any) -> Trace:
     return replace(trace, steps=tuple(steps))
 
 
+def echo(trace: Trace) -> Trace:
+    """As StrategyQA's decompositions that nobody answered: each step repeats its sub-question."""
+    return replace(trace, steps=tuple(replace(s, text=s.question or "", answer=None) for s in trace.steps))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"train": [echo(trace) for trace in sums(6)]}, r"only repeat their sub-questions, .* \(solver\)"),
+        (
+            {
+                "validation": [echo(trace) for trace in sums(3)],
+                "settings": {"eval_strategy": "steps", "eval_steps": 2},
+            },
+            "no validation trace has a sub-question on each step, and answers",
+        ),
         ({"train": [*sums(5), *plain(sums(6)[5:])]}, r"steps\[0\].question' is missing"),
         ({"train": [*sums(5), replace(sums(6)[5], steps=())]}, "has no steps: Socratic CoT needs sub-questions"),
         ({"train": [*sums(5), bad(sums(6)[5], 0, question="a Q: b ?")]}, "holds 'Q:'"),

@@ -181,13 +181,20 @@ class Recipe:
                 on.
         """
         train, validation, _ = self.traces(method)
-        usable = [trace for trace in validation if not roles or is_socratic(trace)]
-        if settings.eval_strategy != "no" and validation and not usable:
+        taught = self.rows(roles, train)
+        evaluated = self.rows(roles, [trace for trace in validation if not roles or is_socratic(trace)])
+        if train and not taught:
             raise TacitError(
-                f"eval_strategy: no validation trace has a sub-question on each step, which method {method} is "
-                f"evaluated on while it trains; give such traces, or set methods.{method}.eval_strategy to 'no'"
+                f"method {method}: the steps of all training traces only repeat their sub-questions, so that nobody "
+                f"learns to answer them ({', '.join(roles)})"
             )
-        return self.rows(roles, train), self.rows(roles, usable)
+        if settings.eval_strategy != "no" and validation and not evaluated:
+            raise TacitError(
+                f"eval_strategy: no validation trace has a sub-question on each step, and answers, which method "
+                f"{method} is evaluated on while it trains; give such traces, or set methods.{method}.eval_strategy "
+                "to 'no'"
+            )
+        return taught, evaluated
 
     def all_training_traces(self, train: list[Trace]) -> list[Trace]:
         """What all methods are trained on, with all samples, where `train` is the part of one of them.

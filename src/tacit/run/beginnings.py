@@ -98,6 +98,8 @@ def _vocabulary_and_positions(
 
     longest = 0
     for _, rows in written:  # room for the longest target behind the longest prompt, also where no trace has both
+        if not rows:  # no trace teaches this role
+            continue
         prompts = lengths([template.write_prompt(row.question) for row in rows])
         wholes = lengths([template.write(row)[0] for row in rows])
         targets = (whole - prompt for prompt, whole in zip(prompts, wholes, strict=True))
