@@ -102,17 +102,26 @@ def quickstart(size: int) -> Setting:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One loop: "trainer", "bare" or "official"; its precision, "fp32" or "bf16"; its setting and batch."""
+    """One loop: "trainer", "bare" or "official"; its precision, "fp32" or "bf16"; its setting and batch.
+
+    The trainer's layers can be `compiled`.
+    """
 
     loop: str
     precision: str
     setting: Setting
     batch_size: int
+    compiled: bool = False
 
     @property
     def name(self) -> str:
         """As the table shows it."""
-        return f"{self.setting.name}: {self.loop}, {self.precision}, batch {self.batch_size}"
+        return f"{self.setting.name}: {self.shown}, {self.precision}, batch {self.batch_size}"
+
+    @property
+    def shown(self) -> str:
+        """The loop, and whether it is compiled."""
+        return f"{self.loop} (compiled)" if self.compiled else self.loop
 
 
 @dataclass(frozen=True)
@@ -128,9 +137,9 @@ class Comparison:
     def name(self) -> str:
         """As the table shows it."""
         a, b = self.ours, self.theirs
-        against = f"{b.loop}, {b.precision}" + (f", batch {b.batch_size}" if a.batch_size != b.batch_size else "")
+        against = f"{b.shown}, {b.precision}" + (f", batch {b.batch_size}" if a.batch_size != b.batch_size else "")
         size = f", batch {a.batch_size}" if a.batch_size != b.batch_size else ""
-        return f"{a.setting.name}: {a.loop}, {a.precision}{size}, against {against} ({self.unit}/s)"
+        return f"{a.setting.name}: {a.shown}, {a.precision}{size}, against {against} ({self.unit}/s)"
 
 
 def begin(contestant: Contestant, device: torch.device, official: Path | None, folder: Path) -> Work:
@@ -162,6 +171,7 @@ def begin(contestant: Contestant, device: torch.device, official: Path | None, f
         "use_cpu": device.type == "cpu",
         "save_strategy": "no",
         "disable_tqdm": True,
+        "torch_compile": contestant.compiled,
     }
     args = StepwiseInternalizationConfig(**settings)
     rendered = render(traces, tokenizer, args.make_template(tokenizer))
@@ -265,9 +275,10 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         programs = {c.name: (begin, c, device, official, Path(folder) / str(place)) for place, c in enumerate(here)}
         turns = Turns(programs, device)
+        turns.begin()
         steps = {}
         for name in programs:
-            turns.take(name, 1)
+            turns.take(name, 2)
             steps[name] = max(1, round(seconds / turns.take(name, 1).seconds))
 
         def step_time(name: str) -> float:
@@ -296,7 +307,7 @@ def _row(contestant: Contestant, times: Sequence[float], last: Turn, peak: float
     tokens = examples * last.facts["tokens_per_example"]
     return {
         "setting": contestant.setting.name,
-        "loop": contestant.loop,
+        "loop": contestant.shown,
         "precision": contestant.precision,
         "batch_size": contestant.batch_size,
         "step_milliseconds": [1000 * time for time in times],

@@ -59,8 +59,13 @@ class Turns:
         self.programs, self.device = programs, device
         self._running: dict[str, tuple[Any, Connection]] = {}
 
+    def begin(self) -> None:
+        """Starts all programs at once; each gets ready, and waits for its first turn."""
+        for name in self.programs:
+            self._running[name] = self._start(name)
+
     def take(self, name: str, steps: int, watched: bool = False) -> Turn:
-        """The next `steps` steps of a program; its first turn starts it.
+        """The next `steps` steps of a program; its first turn starts it, if it has not begun.
 
         Raises:
             TacitError: It failed, or was killed.

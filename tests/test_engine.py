@@ -6,17 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from scripts import tiny
 from tacit import models
+from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
 from tacit.models import pad_id, target_logits
 from tacit.rendering import render
 from tacit.stages import IGNORED, Batcher, Removal
-from tacit.training.trainer import StepwiseInternalizationTrainer
+from tacit.training.trainer import StepwiseInternalizationTrainer, target_loss
 
 LLAMA = dict(tiny.FAMILIES["llama"][1])
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -118,23 +121,30 @@ def trajectory(kind: type, folder: Path, resume: bool | None = None, **case: Any
     return [line["loss"] for line in tiny.metrics(folder, "train")], tiny.weights(trainer.model)
 
 
-def test_a_compiled_model_is_compiled_for_few_shapes_as_the_chain_shrinks(tmp_path: Path) -> None:
-    """torch compiles for the first length, and once more for any length; the graphs are the model's own."""
+@pytest.mark.parametrize("case", ["gpt2", "kept positions", "gemma2", "lora"])
+def test_compiled_layers_and_plain_ones_go_the_same_way(case: str, tmp_path: Path) -> None:
+    """torch compiles for the first length, and once more for any length; one layer for all of them."""
     from torch._dynamo.utils import counters
 
     counters.clear()
     torch._dynamo.reset()
-    case = {"digits": "2x2", "removal_per_epoch": 5, "removal_smoothing": float("inf"), "max_steps": 20}
+    settings = {**CASES[case], "removal_per_epoch": 5}
     compiled = trajectory(
         StepwiseInternalizationTrainer,
         tmp_path / "compiled",
-        **{"torch_compile": True, "torch_compile_backend": "aot_eager", **case},
+        **{"torch_compile": True, "torch_compile_backend": "aot_eager", **settings},
     )
     removed = {line["removed"] for line in tiny.metrics(tmp_path / "compiled", "train")}
     assert len(removed) > 5
-    assert 0 < counters["stats"]["unique_graphs"] < len(removed)
-    plain = trajectory(Plain, tmp_path / "plain", **case)
+    assert 0 < counters["stats"]["unique_graphs"] <= 8
+    plain = trajectory(Plain, tmp_path / "plain", **settings)
     assert compiled[0] == pytest.approx(plain[0], abs=2e-6)
+    torch.testing.assert_close(compiled[1], plain[1], rtol=0, atol=1e-5)
+
+
+def test_a_model_without_layers_cannot_be_compiled() -> None:
+    with pytest.raises(TacitError, match="torch_compile: a Linear has no layers"):
+        models.compile_layers(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -154,6 +164,114 @@ def test_another_loss_than_the_cross_entropy_stays_the_models_own(tmp_path: Path
     usual, _ = trajectory(StepwiseInternalizationTrainer, tmp_path / "usual", max_steps=6)
     assert smoothed == plain
     assert smoothed[-1] > usual[-1] + 0.02
+
+
+# --- attention over padding ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("keep_positions", [False, True])
+def test_padding_on_the_right_needs_no_mask(architecture: str, keep_positions: bool) -> None:
+    """Logits and gradients at the targets, with gaps in the positions as well; the model is left as it was."""
+    model, examples = make(architecture), np.arange(24)
+    if model.config._attn_implementation != "sdpa":
+        pytest.skip("no fused attention")
+    start, length = Removal().spans(RENDERED, examples, np.arange(24) % 5)
+    batcher = Batcher(RENDERED, pad_id(TOKENIZER), keep_positions=keep_positions)
+    batch, rows = batcher.cut(examples, start, length), batcher.predicting(examples, length)
+    batch.pop("labels")
+    assert not batch["attention_mask"].all()
+    masks: list[torch.Tensor] = []
+    for layer in (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)):
+        layer.register_forward_pre_hook(
+            lambda _, given, named: masks.extend(
+                one for one in [*given, *named.values()] if isinstance(one, torch.Tensor) and one.ndim == 4
+            ),
+            with_kwargs=True,
+        )
+    plain = model(**batch).logits.flatten(0, 1)[rows]
+    expected = torch.autograd.grad(plain.square().sum(), list(model.parameters()))
+    assert len(masks) == 2
+    fast = target_logits(model, model.get_output_embeddings(), rows, **batch)
+    assert len(masks) == 2  # no more
+    torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5)
+    for one, other in zip(torch.autograd.grad(fast.square().sum(), list(model.parameters())), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert model.config._attn_implementation == "sdpa"
+    torch.testing.assert_close(model(**batch).logits.flatten(0, 1)[rows], plain, rtol=0, atol=0)
+
+
+def test_a_sliding_window_stays(tmp_path: Path) -> None:
+    """What a layer does not see for another reason than padding, it still does not see."""
+    settings = {**LLAMA, "sliding_window": 4, "layer_types": ["sliding_attention"] * 2, "use_sliding_window": True}
+    model = models.from_config("qwen2", settings, TOKENIZER, positions=64, seed=0).eval()
+    examples = np.arange(6)
+    batcher = Batcher(RENDERED, pad_id(TOKENIZER))
+    none = np.zeros(6, dtype=np.int64)
+    batch, rows = batcher.cut(examples, none, none), batcher.predicting(examples, none)
+    batch.pop("labels")
+    plain = model(**batch).logits.flatten(0, 1)[rows]
+    fast = target_logits(model, model.get_output_embeddings(), rows, **batch)
+    torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5)
+    wide = models.from_config("qwen2", LLAMA, TOKENIZER, positions=64, seed=0).eval()
+    assert not torch.allclose(wide(**batch).logits.flatten(0, 1)[rows], plain, atol=1e-3)
+
+
+# --- the device ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+def test_nothing_in_the_loop_waits_for_the_device(tmp_path: Path) -> None:
+    """torch itself raises where the host would; between two log lines, with padding and a removal at every step."""
+
+    class Watched(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            torch.cuda.set_sync_debug_mode("error" if 2 < state.global_step < 18 else "default")
+
+    args = tiny.settings(
+        tmp_path,
+        max_steps=20,
+        logging_steps=19,
+        removal_per_epoch=5,
+        removal_smoothing=1.0,
+        optimizer="muon",
+        use_cpu=False,
+        bf16=True,
+        save_strategy="no",
+    )
+    model = models.from_config("gpt2", ARCHITECTURES["gpt2"], TOKENIZER, positions=64, seed=0)
+    trainer = StepwiseInternalizationTrainer(
+        model, args, tiny.traces(40, "2x2,3x2"), processing_class=TOKENIZER, callbacks=[Watched()]
+    )
+    try:
+        trainer.train()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert trainer.network.device.type == "cuda"
+    assert trainer.state.global_step == 20
+
+
+# --- mixed precision -------------------------------------------------------------------------------------------------
+
+
+def test_mixed_precision_ends_with_the_training(tmp_path: Path) -> None:
+    """What is published, and evaluated after the training, is the float32 model; before, logits stay in bfloat16."""
+    seen: list[torch.dtype] = []
+
+    class Seeing(StepwiseInternalizationTrainer):
+        def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
+            self.target_loss = lambda logits, targets: seen.append(logits.dtype) or target_loss(logits, targets)
+            return super().training_step(*given, **named)
+
+    AcceleratorState._reset_state()
+    args = tiny.settings(tmp_path, max_steps=3, bf16=True)
+    trainer = Seeing(tiny.model(), args, tiny.traces(40), processing_class=tiny.tokenizer())
+    trainer.train()
+    AcceleratorState._reset_state()
+    assert seen == [torch.bfloat16] * 3
+    model = trainer.student().model
+    assert model(input_ids=torch.tensor([[3, 4]])).logits.dtype == torch.float32
+    assert "forward" not in vars(model) or model.forward.__func__ is type(model).forward
 
 
 def test_one_pass_projects_targets_only() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from scripts import tiny
-from tacit.training.optimizers import MuonAdamW, hidden_matrices
+from tacit.training.optimizers import Muon, MuonAdamW, hidden_matrices
 
 SETTINGS = {"lr": 1e-2, "weight_decay": 0.1, "betas": (0.8, 0.95), "eps": 1e-6}
 
@@ -79,6 +79,29 @@ def test_the_same_as_the_two_of_torch(architecture: str, config: dict[str, Any])
         for optimizer in two:
             optimizer.step()
     assert torch.equal(tiny.weights(ours), tiny.weights(theirs))
+
+
+@pytest.mark.parametrize(("architecture", "config"), students())
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_all_of_one_shape_at_once_is_one_after_another(
+    architecture: str, config: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a GPU is given, and torch's own; the rest is rounding in bfloat16, at a rate where it would show."""
+    theirs = tiny.model(architecture=architecture, **config).to(device)
+    ours = copy.deepcopy(theirs)
+    begun = tiny.weights(theirs)
+    settings = {"lr": 1e-2, "weight_decay": 0.1, "momentum": 0.9, "adjust_lr_fn": "match_rms_adamw"}
+    together, single = Muon(hidden_matrices(ours), **settings), torch.optim.Muon(hidden_matrices(theirs), **settings)
+    monkeypatch.setattr(Muon, "together", property(lambda _: True))
+    for step in range(4):
+        for model, optimizer in ((ours, together), (theirs, single)):
+            ids = torch.randint(3, 14, (4, 12), generator=torch.Generator().manual_seed(step)).to(device)
+            model.zero_grad()
+            model(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+    moved = (tiny.weights(theirs) - begun).norm()
+    assert (tiny.weights(ours) - tiny.weights(theirs)).norm() < 0.05 * moved
+    assert together.state_dict()["state"].keys() == single.state_dict()["state"].keys()
 
 
 def test_a_matrix_and_its_transpose_are_treated_alike() -> None:

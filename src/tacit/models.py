@@ -6,6 +6,7 @@ Usage: `model, tokenizer = load("google/flan-t5-small")`, or
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -225,7 +226,7 @@ def _fuse_activations(model: Any) -> Any:
 def target_logits(model: Any, head: torch.nn.Module | None, rows: torch.Tensor, **inputs: Any) -> torch.Tensor:
     """Logits of a causal model at some positions, without projecting the others to the vocabulary.
 
-    What the model does to logits, such as a soft cap, it does as ever.
+    What the model does to logits, such as a soft cap, it does as ever. The batch is padded on the right.
 
     Args:
         model: The model, which may be wrapped for several processes or compiled.
@@ -236,13 +237,71 @@ def target_logits(model: Any, head: torch.nn.Module | None, rows: torch.Tensor, 
     Returns:
         `torch.Tensor` of shape (targets, vocabulary).
     """
-    if head is None:
-        return model(**inputs).logits.flatten(0, 1)[rows]
-    hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0].flatten(0, 1)[rows][None],))
+    with _padded_on_the_right(getattr(model, "module", model)):
+        if head is None:
+            return model(**inputs).logits.flatten(0, 1)[rows]
+        hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0].flatten(0, 1)[rows][None],))
+        try:
+            return model(**inputs).logits[0]
+        finally:
+            hook.remove()
+
+
+RIGHT_PADDED = "sdpa_right_padded"  # a name for transformers
+
+
+@contextmanager
+def _padded_on_the_right(model: Any) -> Generator[None]:
+    """Within it, fused attention (sdpa) is not told of the padding, which stands where no token looks.
+
+    So it takes torch's fastest kernels, which know no padding, and nobody asks a device whether there is any.
+    """
+    config: Any = getattr(model, "config", None)
+    if getattr(config, "_attn_implementation", None) != "sdpa":
+        yield
+        return
+    _register_right_padded()
+    config._attn_implementation = RIGHT_PADDED
     try:
-        return model(**inputs).logits[0]
+        yield
     finally:
-        hook.remove()
+        config._attn_implementation = "sdpa"
+
+
+@functools.cache
+def _register_right_padded() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    def mask(*sizes: Any, attention_mask: torch.Tensor | None = None, **others: Any) -> torch.Tensor | None:
+        return sdpa_mask(*sizes, attention_mask=None, **others)
+
+    AttentionInterface.register(RIGHT_PADDED, sdpa_attention_forward)
+    AttentionMaskInterface.register(RIGHT_PADDED, mask)
+
+
+def compile_layers(model: Any, **settings: Any) -> None:
+    """Compiles the layers of a model in place, each by itself; its weights and its checkpoints stay as they are.
+
+    Layers are alike, so torch compiles one for all, and what changes with every batch stays outside of them: which
+    positions are projected to the vocabulary.
+
+    Args:
+        settings: Of `torch.compile`.
+
+    Raises:
+        TacitError: The model has no layers of transformers' kind.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise TacitError(
+            f"torch_compile: a {type(model).__name__} has no layers as transformers' own models have them"
+        )
+    for layer in layers:
+        layer.compile(**settings)
 
 
 def position_table(model: torch.nn.Module) -> torch.nn.Embedding | None:

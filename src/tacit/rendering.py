@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -318,11 +319,12 @@ class _Tokens:
         self.tokenizer, self.name = tokenizer, name
         tokenizer(texts[0], verbose=False)  # leaves the backend without truncation and padding
         encodings = tokenizer.backend_tokenizer.encode_batch(texts)
-        ids = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
-        special = np.concatenate([np.array(encoding.special_tokens_mask, dtype=bool) for encoding in encodings])
-        spans = np.concatenate([np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2) for encoding in encodings])
-        self.all_counts = np.array([len(one) for one in ids])
-        self.all_ids = np.concatenate(ids)
+        self.all_counts = np.array([len(encoding) for encoding in encodings])
+        total = int(self.all_counts.sum())
+        self.all_ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int64, total)
+        special = np.fromiter(chain.from_iterable(one.special_tokens_mask for one in encodings), bool, total)
+        offsets = chain.from_iterable(chain.from_iterable(one.offsets for one in encodings))
+        spans = np.fromiter(offsets, np.int64, 2 * total).reshape(-1, 2)
         text_of = np.repeat(np.arange(len(texts)), self.all_counts)
         first_of = np.repeat(_offsets(self.all_counts)[:-1], self.all_counts)
         self.base = _offsets(np.array([len(text) for text in texts]))

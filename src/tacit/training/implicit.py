@@ -141,7 +141,8 @@ class EmulatorTrainer(ImplicitTrainer):
         rendered = self.eval_rendered if eval_dataset is None else self._render_evaluated(eval_dataset, self.network)
         if rendered is None:
             raise TacitError("evaluation needs an eval_dataset")
-        errors = emulation_error(self.network, self.make_batcher(rendered), self.args.per_device_eval_batch_size)
+        with self.autocast_smart_context_manager():
+            errors = emulation_error(self.network, self.make_batcher(rendered), self.args.per_device_eval_batch_size)
         known = [error for error in errors if error is not None]
         metrics = {f"{metric_key_prefix}_emulation_error": sum(known) / len(known)} if known else {}
         self.log(dict(metrics))

@@ -5,6 +5,7 @@ stay with AdamW. Updates are scaled to AdamW's root mean square (arXiv 2502.1698
 both, and a matrix and its transpose (GPT-2 stores [in, out]) are treated alike.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -26,8 +27,69 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad and p.ndim == 2 and id(p) not in outer]
 
 
+class Muon(torch.optim.Muon):
+    """torch's, which takes one matrix after another; on a GPU, all of one shape at once.
+
+    There its many small kernels would cost more than what they compute. A processor gains nothing by it.
+    """
+
+    @property
+    def together(self) -> bool:
+        """Whether all of one shape are taken at once."""
+        return all(p.is_cuda for group in self.param_groups for p in group["params"])
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # ty: ignore[invalid-method-override]
+        """One step."""
+        if not self.together:
+            return super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._step_of_all(group)
+        return loss
+
+    def _step_of_all(self, group: dict[str, Any]) -> None:
+        params: list[torch.Tensor] = []
+        gradients: list[torch.Tensor] = []
+        momenta: list[torch.Tensor] = []
+        self._init_group(group, params, gradients, momenta)
+        if not params:
+            return
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        alike = defaultdict(list)
+        for param, update in zip(params, updates, strict=True):
+            tall = param.shape[0] > param.shape[1]
+            alike[tuple(sorted(param.shape))].append((param.mT if tall else param, update.mT if tall else update))
+        for (_, longest), pairs in alike.items():
+            chosen, wide = zip(*pairs, strict=True)
+            rate = 0.2 * math.sqrt(longest) * group["lr"]  # match_rms_adamw
+            steps = orthogonalize(torch.stack(wide), group["ns_coefficients"], group["ns_steps"], group["eps"])
+            torch._foreach_add_(chosen, steps.to(chosen[0].dtype).unbind(), alpha=-rate)
+
+
+def orthogonalize(
+    matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> torch.Tensor:
+    """Matrices of shape (N, rows, columns), rows <= columns, with all singular values brought near 1, in bfloat16.
+
+    The Newton-Schulz iteration of Muon as torch has it, for many matrices at once.
+    """
+    a, b, c = coefficients
+    x = matrices.bfloat16()
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
 class MuonAdamW(torch.optim.Optimizer):
-    """`torch.optim.Muon` and `torch.optim.AdamW` behind one `param_groups` and one `state`.
+    """`Muon` and `torch.optim.AdamW` behind one `param_groups` and one `state`.
 
     Args:
         model (`nn.Module`): Whose trainable parameters are optimized.
@@ -52,9 +114,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self.parts: list[torch.optim.Optimizer] = []  # with one group of parameters each
         if matrices:
             self.parts.append(
-                torch.optim.Muon(
-                    matrices, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
-                )
+                Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw")
             )
         if rest:  # of LoRA adapters, none
             self.parts.append(torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=betas, eps=eps, fused=True))

@@ -13,6 +13,7 @@ Usage:
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -31,6 +32,7 @@ from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
 from tacit.models import (
     close_gap,
+    compile_layers,
     is_encoder_decoder,
     load,
     pad_id,
@@ -130,6 +132,11 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         except (ValueError, RuntimeError, ImportError) as error:  # settings that transformers refuses
             raise TacitError(str(error).strip().split("\n")[0]) from None
         self.projects_targets_only = self._projects_targets_only()
+        self.target_loss = target_loss
+        if args.torch_compile:
+            how: Any = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
+            compile_layers(self.network, **how)
+            self.target_loss = torch.compile(target_loss, dynamic=True, **how)
         if args.device.type == "cpu":
             keep_freed_memory()
         if self.encoder_decoder or self.projects_targets_only:
@@ -178,12 +185,15 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
             )
 
     def _projects_targets_only(self) -> bool:
-        """Whether the loss is plain cross entropy, of a model neither compiled nor under torch's DataParallel."""
-        config = self.network.config
-        args = self.args
-        other = args.label_smoothing_factor or getattr(config, "output_router_logits", False)
-        # torch.compile would compile anew for every number of targets, until it gives up.
-        return not (self.encoder_decoder or other or args.n_gpu > 1 or args.torch_compile)
+        """Whether the loss is plain cross entropy, of a model that is not under torch's DataParallel."""
+        other = self.args.label_smoothing_factor or getattr(self.network.config, "output_router_logits", False)
+        return not (self.encoder_decoder or other or self.args.n_gpu > 1)
+
+    def _build_accelerator_args(self, **others: Any) -> dict[str, Any]:
+        """Trainer's, without compiling the whole model: its layers are compiled."""
+        settings = super()._build_accelerator_args(**others)
+        settings.pop("dynamo_plugin", None)
+        return settings
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         """Trainer's; for `train_sampling_strategy="group_by_length"`, by the length before any removal."""
@@ -241,6 +251,17 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         if self.args.should_save:
             checkpoint.save(self.student(), self.folder / "stages" / f"{self.removed or 0:03d}")
 
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> contextlib.AbstractContextManager:
+        """Mixed precision around forward pass and loss.
+
+        In place of accelerate's around the forward pass alone, which copies all logits to float32 and would stay on
+        the model after its training.
+        """
+        network = self.network
+        if (plain := network.__dict__.pop("_original_forward", None)) is not None:
+            network.forward = plain
+        return self.accelerator.autocast()
+
     def compute_loss(
         self,
         model: torch.nn.Module,
@@ -260,7 +281,7 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
             head = self.accelerator.unwrap_model(model).get_output_embeddings()
             read = {name: value for name, value in inputs.items() if name not in ("labels", "rows")}
             logits = target_logits(model, head, rows, **read)
-            loss = cross_entropy(logits.float(), inputs["labels"].flatten()[rows + 1], reduction="sum")
+            loss = self.target_loss(logits, inputs["labels"].flatten()[rows + 1])
             weight, outputs = 1 / num_items_in_batch, {"logits": logits}
         else:
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
@@ -313,8 +334,10 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         if batcher is None:
             raise TacitError("evaluation needs an eval_dataset")
         removed = self.removed if self.removed is not None else self.schedule.removed(0)
-        model = self.network
-        whole, answer = one_pass(model, batcher, self.removal, removed, self.args.per_device_eval_batch_size)
+        with self.autocast_smart_context_manager():
+            whole, answer = one_pass(
+                self.network, batcher, self.removal, removed, self.args.per_device_eval_batch_size
+            )
         metrics = {
             f"{metric_key_prefix}_exact_match": float(whole.mean()),
             f"{metric_key_prefix}_answer_match": float(answer.mean()),
@@ -363,6 +386,11 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
             info["outcome"] = self.outcome
         info |= self.about
         return Student(model, self.tokenizer, self.template, self.task, longest + 8, silent, info)
+
+
+def target_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The sum of the cross entropy, in float32, of logits of shape (targets, vocabulary)."""
+    return cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def _muon_settings(args: StepwiseInternalizationConfig) -> dict[str, Any]:
