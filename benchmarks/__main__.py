@@ -41,6 +41,7 @@ def main() -> None:
         Official(options.official)  # refuses another copy before anything is measured
     result: dict[str, Any] = {"schema": 1, **environment(), "device": device.type, "threads": torch.get_num_threads()}
     ratios: list[dict[str, Any]] = []
+    result["ratios"] = ratios
     large = gpt2(options.shape, options.digits, options.layers, options.width, options.tokenizer, options.traces)
     small = quickstart(options.traces)
     tables = training_tables(options, large, small)
@@ -50,6 +51,7 @@ def main() -> None:
             rows, found = measure(contestants, comparisons, options.rounds, options.seconds, device, options.official)
             result["training"] += rows
             ratios += found
+            write(result, options.output)  # the next table may take all memory
     if "exact-match" in options.parts:
         one_digit = dataclasses.replace(small, name="quickstart model, 4x1", digits="4x1")
         result["exact_match"], found = exact_match(
@@ -62,10 +64,14 @@ def main() -> None:
         ratios += found
     if "quickstart" in options.parts:
         result["quickstart"] = quickstart_to_target(options.run)
-    result["ratios"] = ratios
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, options.output)
     print(markdown(result))
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """The JSON of what has been measured so far."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def parse() -> argparse.Namespace:

@@ -49,12 +49,12 @@ def _machine(result: Mapping[str, Any]) -> str:
 
 
 def _training_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    who = (row["setting"], row["loop"], row["precision"], str(row["batch_size"]))
+    if "failed" in row:
+        return (*who, f"failed: {' '.join(row['failed'].split())[:80]}", "", "", "", "")
     memory = row["peak_gib"]
     return (
-        row["setting"],
-        row["loop"],
-        row["precision"],
-        str(row["batch_size"]),
+        *who,
         _number(row["examples_per_second"]),
         _number(row["tokens_per_second"]),
         f"{100 * row['mfu']:.0f} %",

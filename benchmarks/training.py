@@ -22,6 +22,7 @@ from transformers import TrainerCallback
 from benchmarks.machine import DTYPES, alternate, matmul_peak, ratio
 from benchmarks.official import PUBLISHED_EPOCH, Official
 from benchmarks.turns import Turn, Turns, Work
+from tacit.errors import TacitError
 from tacit.models import from_config, hush, load_tokenizer, pad_id, target_logits, word_tokenizer
 from tacit.recipe import load_recipe
 from tacit.rendering import render
@@ -262,7 +263,7 @@ def measure(
     device: torch.device,
     official: Path | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows and ratios of a table.
+    """Rows and ratios of a table; the row of a contestant that fails as it begins says why.
 
     Args:
         contestants, comparisons: Those of the official loop are left out without a copy of it.
@@ -276,17 +277,22 @@ def measure(
         programs = {c.name: (begin, c, device, official, Path(folder) / str(place)) for place, c in enumerate(here)}
         turns = Turns(programs, device)
         turns.begin()
-        steps = {}
+        steps, failed = {}, {}
         for name in programs:
-            turns.take(name, 2)
-            steps[name] = max(1, round(seconds / turns.take(name, 1).seconds))
+            try:
+                turns.take(name, 2)
+                steps[name] = max(1, round(seconds / turns.take(name, 1).seconds))
+            except TacitError as error:  # such as too little memory: the others go on
+                failed[name] = str(error).removeprefix(f"{name}: ")
 
         def step_time(name: str) -> float:
             return turns.take(name, steps[name]).seconds / steps[name]
 
-        times = alternate({name: partial(step_time, name) for name in programs}, rounds)
-        last = {name: turns.take(name, steps[name], watched=True) for name in programs}
+        times = alternate({name: partial(step_time, name) for name in steps}, rounds)
+        last = {name: turns.take(name, steps[name], watched=True) for name in steps}
         turns.close()
+    absent = [_failed(c, failed[c.name]) for c in here if c.name in failed]
+    here = [c for c in here if c.name in steps]
     peaks = {precision: matmul_peak(device, precision) for precision in DTYPES}
     per_unit = {}
     for c in here:
@@ -299,7 +305,18 @@ def measure(
         for pair in comparisons
         if pair.ours in here and pair.theirs in here
     ]
-    return rows, ratios
+    return rows + absent, ratios
+
+
+def _failed(contestant: Contestant, why: str) -> dict[str, Any]:
+    """The row of one that could not run."""
+    return {
+        "setting": contestant.setting.name,
+        "loop": contestant.shown,
+        "precision": contestant.precision,
+        "batch_size": contestant.batch_size,
+        "failed": why,
+    }
 
 
 def _row(contestant: Contestant, times: Sequence[float], last: Turn, peak: float) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The benchmark at toy size, beside a stand-in for the official code with the same functions; and its arithmetic."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -23,7 +24,7 @@ from tacit.tasks import get_task
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as program
-from benchmarks import machine, page, training
+from benchmarks import machine, page, training, turns
 from benchmarks.official import Official
 from benchmarks.turns import Turns, Work, _serve
 
@@ -162,8 +163,17 @@ def test_programs_beside_the_official_one(stand_in, capfd):
     tiny = training.gpt2("tiny", "3x2", 1, 16, "words", 64)
     trainer, bare, official = (training.Contestant(loop, "fp32", tiny, 4) for loop in ("trainer", "bare", "official"))
     pairs = [training.Comparison(trainer, other, "tokens", 0.5) for other in (official, bare)]
-    rows, ratios = training.measure([official, trainer], pairs, 2, 0.0, CPU, stand_in)
+    impossible = dataclasses.replace(trainer, setting=dataclasses.replace(tiny, attn_implementation="none such"))
+    impossible = dataclasses.replace(impossible, batch_size=8)
+    pairs.append(training.Comparison(impossible, official, "tokens"))
+    rows, ratios = training.measure([official, impossible, trainer], pairs, 2, 0.0, CPU, stand_in)
     assert "a step" not in capfd.readouterr().out
+    failed = rows.pop()
+    assert (failed["loop"], failed["batch_size"]) == ("trainer", 8)
+    assert "none such" in failed["failed"]
+    assert "| tiny | trainer | fp32 | 8 | failed: TacitError: cannot build a gpt2 model" in page.markdown(
+        {"ratios": [], "training": [failed], "device": "cpu", "threads": 1, **environment()}
+    )
     assert [row["loop"] for row in rows] == ["official", "trainer"]
     for row in rows:
         mean = np.mean(row["step_milliseconds"])  # as the median of two
@@ -258,6 +268,27 @@ def test_programs_take_turns_and_end(tmp_path, monkeypatch):
         turns.take("c", 1)
     turns.close()
     assert path.read_text().splitlines() == ["a0", "b0", "b1", "a1", "a2", "b ends", "a ends"]
+
+
+def test_on_a_gpu_the_first_step_of_a_turn_is_not_timed(tmp_path, monkeypatch):
+    """A program that waits leaves its spare memory to the others, and takes it back in that step."""
+    freed = []
+    for module in (turns, machine):
+        monkeypatch.setattr(module, "synchronize", lambda _: None)
+    monkeypatch.setattr(turns, "peak_memory", lambda _: 1.0)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(path.read_text() if path.exists() else ""))
+    path = tmp_path / "told"
+    ours, theirs = Pipe()
+    Thread(target=_serve, args=(theirs, torch.device("cuda"), begin_walk, path, "a", 9), daemon=True).start()
+    for steps, watched, told in ((1, False, ["a0", "a1"]), (2, True, ["a2", "a3", "a4"])):
+        ours.send((steps, watched))
+        turn = ours.recv()
+        assert path.read_text().splitlines()[-len(told) :] == told
+        assert (turn.inside > 0) == watched
+        assert turn.inside < turn.seconds
+    ours.send((0, False))
+    assert freed[0] == ""
+    assert freed[1] == "a0\na1\n"
 
 
 def test_a_program_that_is_killed_is_an_error():
