@@ -174,3 +174,41 @@ def test_the_results_of_icot_kd_stand_in_a_record(name: str, size: str) -> None:
     for index, line in enumerate(lines):
         parts = [thoughts[index][key]["share"] for key in ("teacher", "gold_states", "emulated_states")]
         assert line[1:4] == [f"{part:.4f}" for part in parts]
+
+
+ABLATIONS = [("ablations-3x3", "multiplication-3x3", 24)]
+
+
+@pytest.mark.parametrize(("name", "full", "chain"), ABLATIONS)
+def test_the_ablations_stand_in_a_record(name: str, full: str, chain: int) -> None:
+    """Accuracy, the step at which all is removed, the evaluation from which 0.95 is kept; the full method first."""
+    known = json.loads((ROOT / "records" / name / "summary.json").read_text(encoding="utf-8"))["rows"]
+    whole = json.loads((ROOT / "records" / full / "summary.json").read_text(encoding="utf-8"))["rows"]
+    whole = [row for row in whole if row["method"] == "stepwise" and row["seed"] < 3]
+    table = rows("performance.md", f"<!-- {name}: begin -->", f"<!-- {name}: end -->")
+    names = list(dict.fromkeys(row["varied"]["methods.stepwise"] for row in known))
+    assert len(table) == len(names) + 1
+    assert table[0][0] == f"**full method** (`records/{full}`)"
+    for shown, removed, reached, accuracy in table:
+        (own_name,) = [one for one in names if shown.startswith(one)] or ["full method"]
+        own = [row for row in known if row["varied"]["methods.stepwise"] == own_name] or whole
+        assert [(row["seed"], row["n"]) for row in own] == [(0, 2000), (1, 2000), (2, 2000)]
+        assert accuracy == ", ".join(f"{row['accuracy']:.4f}" for row in own)
+        place = full if own is whole else name
+        cell = "stepwise" if own is whole else f"stepwise-{own_name.replace(' ', '_')}"
+        found = [course(ROOT / "records" / place / f"{cell}-seed{seed}" / "metrics.jsonl", chain) for seed in range(3)]
+        ends = ", ".join(f"{at:,}" if at else str(left) for at, left, _ in found)
+        assert removed == (ends if all(at for at, *_ in found) else f"{ends} of {chain} at the end")
+        assert reached == ", ".join(f"{step:,}" if step else "-" for *_, step in found)
+
+
+def course(metrics: Path, chain: int) -> tuple[int | None, int, int | None]:
+    """When all of the chain is removed, how much is at the end, and the evaluation from which 0.95 is kept."""
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    ends = [line["step"] for line in lines if line["event"] == "stage" and line["removed"] == chain]
+    kept = None
+    for line in reversed([line for line in lines if line["event"] == "eval"]):
+        if line["removed"] < chain or line["exact_match"] < 0.95:
+            break
+        kept = line["step"]
+    return (ends[0] if ends else None), lines[-1]["removed"], kept

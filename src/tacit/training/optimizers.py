@@ -39,7 +39,7 @@ class Muon(torch.optim.Muon):
         return all(p.is_cuda for group in self.param_groups for p in group["params"])
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # ty: ignore[invalid-method-override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # ty: ignore[incompatible-method-override]
         """One step."""
         if not self.together:
             return super().step(closure)
