@@ -9,7 +9,7 @@ import torch
 from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from scripts import tiny
@@ -27,6 +27,11 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": LLAMA,
     "qwen2": LLAMA,
     "gpt_neox": {name: value for name, value in LLAMA.items() if name != "num_key_value_heads"},
+    "falcon": {
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+    },  # asks for sdpa by name, and for a mask
     "gemma2": {**LLAMA, "head_dim": 16, "final_logit_softcapping": 0.5},  # low: it bends every logit
 }
 TOKENIZER = tiny.tokenizer()
@@ -193,12 +198,30 @@ def test_padding_on_the_right_needs_no_mask(architecture: str, keep_positions: b
     expected = torch.autograd.grad(plain.square().sum(), list(model.parameters()))
     assert len(masks) == 2
     fast = target_logits(model, model.get_output_embeddings(), rows, **batch)
-    assert len(masks) == 2  # no more
+    assert len(masks) == (4 if architecture == "falcon" else 2)  # no more, unless the model insists
     torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5)
     for one, other in zip(torch.autograd.grad(fast.square().sum(), list(model.parameters())), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-    assert model.config._attn_implementation == "sdpa"
     torch.testing.assert_close(model(**batch).logits.flatten(0, 1)[rows], plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("architecture", ["roberta", "bert-generation"])
+def test_where_tokens_look_ahead_padding_is_masked(architecture: str) -> None:
+    """Encoders that somebody trains as they are: their masks are more than causal."""
+    shape = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    config = CONFIG_MAPPING[architecture](
+        vocab_size=len(TOKENIZER), pad_token_id=1, max_position_embeddings=99, **shape
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    assert model.config._attn_implementation == "sdpa"
+    examples = np.arange(6)
+    start, length = Removal().spans(RENDERED, examples, np.arange(6) % 5)
+    batcher = Batcher(RENDERED, pad_id(TOKENIZER))
+    batch, rows = batcher.cut(examples, start, length), batcher.predicting(examples, length)
+    batch.pop("labels")
+    plain = model(**batch).logits.flatten(0, 1)[rows]
+    fast = target_logits(model, model.get_output_embeddings(), rows, **batch)
+    torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5)
 
 
 def test_a_sliding_window_stays(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import functools
 import logging
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,7 +238,7 @@ def target_logits(model: Any, head: torch.nn.Module | None, rows: torch.Tensor, 
     Returns:
         `torch.Tensor` of shape (targets, vocabulary).
     """
-    with _padded_on_the_right(getattr(model, "module", model)):
+    with _padded_on_the_right():
         if head is None:
             return model(**inputs).logits.flatten(0, 1)[rows]
         hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0].flatten(0, 1)[rows][None],))
@@ -247,38 +248,35 @@ def target_logits(model: Any, head: torch.nn.Module | None, rows: torch.Tensor, 
             hook.remove()
 
 
-RIGHT_PADDED = "sdpa_right_padded"  # a name for transformers
+_padding_is_right = ContextVar("padding_is_right", default=False)
 
 
 @contextmanager
-def _padded_on_the_right(model: Any) -> Generator[None]:
-    """Within it, fused attention (sdpa) is not told of the padding, which stands where no token looks.
+def _padded_on_the_right() -> Generator[None]:
+    """Within it, fused causal attention (sdpa) is not told of the padding, which stands where no token looks.
 
-    So it takes torch's fastest kernels, which know no padding, and nobody asks a device whether there is any.
+    So it takes torch's fastest kernels, which know no padding, and nobody asks the device whether there is any.
     """
-    config: Any = getattr(model, "config", None)
-    if getattr(config, "_attn_implementation", None) != "sdpa":
-        yield
-        return
-    _register_right_padded()
-    config._attn_implementation = RIGHT_PADDED
+    _mask_fused_attention_ourselves()
+    token = _padding_is_right.set(True)
     try:
         yield
     finally:
-        config._attn_implementation = "sdpa"
+        _padding_is_right.reset(token)
 
 
 @functools.cache
-def _register_right_padded() -> None:
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+def _mask_fused_attention_ourselves() -> None:
+    """Puts our mask function in place of transformers' own, which it is outside of `_padded_on_the_right`."""
+    from transformers import AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    def mask(*sizes: Any, attention_mask: torch.Tensor | None = None, **others: Any) -> torch.Tensor | None:
-        return sdpa_mask(*sizes, attention_mask=None, **others)
+    def mask(*sizes: Any, **others: Any) -> torch.Tensor | None:
+        if _padding_is_right.get() and others.get("allow_is_causal_skip"):  # else a mask is more than causal
+            others["attention_mask"] = None
+        return sdpa_mask(*sizes, **others)
 
-    AttentionInterface.register(RIGHT_PADDED, sdpa_attention_forward)
-    AttentionMaskInterface.register(RIGHT_PADDED, mask)
+    AttentionMaskInterface.register("sdpa", mask)
 
 
 def compile_layers(model: Any, **settings: Any) -> None:
