@@ -51,7 +51,8 @@ def _machine(result: Mapping[str, Any]) -> str:
 def _training_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     who = (row["setting"], row["loop"], row["precision"], str(row["batch_size"]))
     if "failed" in row:
-        return (*who, f"failed: {' '.join(row['failed'].split())[:80]}", "", "", "", "")
+        why = " ".join(row["failed"].split())[:80].replace("|", "\\|")
+        return (*who, f"failed: {why}", "", "", "", "")
     memory = row["peak_gib"]
     return (
         *who,

@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
-from benchmarks.machine import DTYPES, alternate, matmul_peak, ratio
+from benchmarks.machine import DTYPES, matmul_peak, ratio
 from benchmarks.official import PUBLISHED_EPOCH, Official
 from benchmarks.turns import Turn, Turns, Work
 from tacit.errors import TacitError
@@ -263,7 +264,7 @@ def measure(
     device: torch.device,
     official: Path | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows and ratios of a table; the row of a contestant that fails as it begins says why.
+    """Rows and ratios of a table; the row of a contestant that fails says why.
 
     Args:
         contestants, comparisons: Those of the official loop are left out without a copy of it.
@@ -275,24 +276,28 @@ def measure(
     here = [c for c in contestants if official is not None or c.loop != "official"]
     with tempfile.TemporaryDirectory() as folder:
         programs = {c.name: (begin, c, device, official, Path(folder) / str(place)) for place, c in enumerate(here)}
-        turns = Turns(programs, device)
-        turns.begin()
-        steps, failed = {}, {}
-        for name in programs:
-            try:
-                turns.take(name, 2)
-                steps[name] = max(1, round(seconds / turns.take(name, 1).seconds))
-            except TacitError as error:  # such as too little memory: the others go on
-                failed[name] = str(error).removeprefix(f"{name}: ")
+        failed: dict[str, str] = {}
+        with closing(Turns(programs, device)) as turns:
 
-        def step_time(name: str) -> float:
-            return turns.take(name, steps[name]).seconds / steps[name]
+            def everybody(steps: Mapping[str, int], watched: bool = False) -> dict[str, Turn]:
+                """A turn of each that still runs."""
+                found = {}
+                for name in [name for name in programs if name not in failed]:
+                    try:
+                        found[name] = turns.take(name, steps[name], watched)
+                    except TacitError as error:  # such as too little memory: the others go on
+                        failed[name] = str(error).removeprefix(f"{name}: ")
+                return found
 
-        times = alternate({name: partial(step_time, name) for name in steps}, rounds)
-        last = {name: turns.take(name, steps[name], watched=True) for name in steps}
-        turns.close()
+            turns.begin()
+            everybody(dict.fromkeys(programs, 2))  # until all have prepared their data: whoever is timed is alone
+            single = everybody(dict.fromkeys(programs, 1))
+            steps = {name: max(1, round(seconds / turn.seconds)) for name, turn in single.items()}
+            timed = [everybody(steps) for _ in range(rounds)]
+            last = everybody(steps, watched=True)
+    times = {name: [one[name].seconds / steps[name] for one in timed] for name in last}
     absent = [_failed(c, failed[c.name]) for c in here if c.name in failed]
-    here = [c for c in here if c.name in steps]
+    here = [c for c in here if c.name in last]
     peaks = {precision: matmul_peak(device, precision) for precision in DTYPES}
     per_unit = {}
     for c in here:

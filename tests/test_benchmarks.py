@@ -247,14 +247,47 @@ def begin_walk(path: Path, name: str, limit: int) -> Work:
     return Work(loop, [(Walker, "tell")], lambda: {"limit": limit})
 
 
-def test_programs_take_turns_and_end(tmp_path, monkeypatch):
-    def start_in_a_thread(turns, name):  # a process takes seconds to start
+@pytest.fixture
+def in_threads(monkeypatch):
+    """A process takes seconds to start."""
+
+    def start(turns, name):
         ours, theirs = Pipe()
         thread = Thread(target=_serve, args=(theirs, CPU, *turns.programs[name]), daemon=True)
         thread.start()
         return thread, ours
 
-    monkeypatch.setattr(Turns, "_start", start_in_a_thread)
+    monkeypatch.setattr(Turns, "_start", start)
+
+
+@pytest.mark.usefixtures("in_threads")
+def test_whoever_fails_later_leaves_the_table_to_the_others(tmp_path, monkeypatch):
+    """It ends in its second timed turn; nobody is timed before all have their data."""
+    path, limits = tmp_path / "told", {"trainer": 99, "bare": 4}
+
+    def begin(contestant, *_):
+        work = begin_walk(path, contestant.loop, limits[contestant.loop])
+        return dataclasses.replace(work, facts=lambda: {"tokens_per_example": 7.0, "flops_per_token": 1.0})
+
+    monkeypatch.setattr(training, "begin", begin)
+    tiny = training.gpt2("tiny", "3x2", 1, 16, "words", 64)
+    trainer, bare = (training.Contestant(loop, "fp32", tiny, 4) for loop in limits)
+    pairs = [training.Comparison(trainer, bare, "tokens")]
+    rows, ratios = training.measure([bare, trainer], pairs, 3, 0.0, CPU, None)
+    assert [(row["loop"], row.get("failed")) for row in rows] == [("trainer", None), ("bare", "it ended by itself")]
+    assert len(rows[0]["step_milliseconds"]) == 3
+    assert ratios == []
+    told = path.read_text().splitlines()
+    assert told[:6] == ["bare0", "bare1", "trainer0", "trainer1", "bare2", "trainer2"]
+    assert told[-1] == "trainer ends"
+    text = page.markdown(
+        {"ratios": [], "training": [{**rows[1], "failed": "a|b\nc"}], "device": "cpu", "threads": 1, **environment()}
+    )
+    assert "failed: a\\|b c |" in text
+
+
+@pytest.mark.usefixtures("in_threads")
+def test_programs_take_turns_and_end(tmp_path):
     path = tmp_path / "told"
     turns = Turns({"a": (begin_walk, path, "a", 9), "b": (begin_walk, path, "b", 2), "c": (open, "/no/such")}, CPU)
     first = turns.take("a", 1)

@@ -1,12 +1,13 @@
 """The training step's short cuts against the plain way: the same loss, the same gradients, the same trajectories."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, TrainerCallback
@@ -147,9 +148,44 @@ def test_compiled_layers_and_plain_ones_go_the_same_way(case: str, tmp_path: Pat
     torch.testing.assert_close(compiled[1], plain[1], rtol=0, atol=1e-5)
 
 
-def test_a_model_without_layers_cannot_be_compiled() -> None:
-    with pytest.raises(TacitError, match="torch_compile: a Linear has no layers"):
-        models.compile_layers(torch.nn.Linear(2, 2))
+def test_compiled_is_the_training_alone(tmp_path: Path) -> None:
+    """In one training after another, also where the first was interrupted; what is handed out is the plain model."""
+    during: list[bool] = []
+
+    class Seeing(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            during.append(all(layer._compiled_call_impl is not None for layer in models.layers(model)))
+            if len(during) == 2:
+                raise KeyboardInterrupt
+
+    args = tiny.settings(tmp_path, max_steps=3, torch_compile=True, torch_compile_backend="eager")
+    trainer = StepwiseInternalizationTrainer(
+        make("gpt2"), args, tiny.traces(40), processing_class=TOKENIZER, callbacks=[Seeing()]
+    )
+    for training in range(2):
+        if not training:
+            with pytest.raises(KeyboardInterrupt):
+                trainer.train()
+        else:
+            trainer.train()
+        assert all(layer._compiled_call_impl is None for layer in models.layers(trainer.student().model))
+    assert during == [True] * 5
+
+
+def test_layers_inside_of_layers_are_compiled_with_them() -> None:
+    model = make("llama")
+    outer = models.layers(model)
+    assert len(outer) == 2
+    outer[0].mlp = copy.deepcopy(outer[1])
+    assert models.layers(model) == outer
+
+
+def test_a_model_without_layers_cannot_be_compiled(tmp_path: Path) -> None:
+    model = models.from_config("openai-gpt", {"n_layer": 1, "n_embd": 8, "n_head": 1}, TOKENIZER, 64, seed=0)
+    with pytest.raises(TacitError, match="torch_compile: a OpenAIGPTLMHeadModel has no layers"):
+        StepwiseInternalizationTrainer(
+            model, tiny.settings(tmp_path, torch_compile=True), tiny.traces(40), processing_class=TOKENIZER
+        )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -161,13 +197,13 @@ def test_fast_and_plain_trajectories_are_equal(case: str, tmp_path: Path) -> Non
     torch.testing.assert_close(fast[1], plain[1], rtol=0, atol=1e-5)
 
 
-def test_another_loss_than_the_cross_entropy_stays_the_models_own(tmp_path: Path) -> None:
-    """Smoothed labels are Trainer's, and that loss is another."""
+def test_smoothed_labels_are_trainers(tmp_path: Path) -> None:
     smoothing = {"label_smoothing_factor": 0.5, "max_steps": 6}
-    smoothed, _ = trajectory(StepwiseInternalizationTrainer, tmp_path / "smoothed", **smoothing)
-    plain, _ = trajectory(Plain, tmp_path / "plain", **smoothing)
+    smoothed, weights = trajectory(StepwiseInternalizationTrainer, tmp_path / "smoothed", **smoothing)
+    plain, expected = trajectory(Plain, tmp_path / "plain", **smoothing)
     usual, _ = trajectory(StepwiseInternalizationTrainer, tmp_path / "usual", max_steps=6)
-    assert smoothed == plain
+    assert smoothed == pytest.approx(plain, abs=2e-6)
+    torch.testing.assert_close(weights, expected, rtol=0, atol=1e-4)  # ours is taken in float32
     assert smoothed[-1] > usual[-1] + 0.02
 
 
@@ -287,14 +323,29 @@ def test_mixed_precision_ends_with_the_training(tmp_path: Path) -> None:
             return super().training_step(*given, **named)
 
     AcceleratorState._reset_state()
-    args = tiny.settings(tmp_path, max_steps=3, bf16=True)
-    trainer = Seeing(tiny.model(), args, tiny.traces(40), processing_class=tiny.tokenizer())
-    trainer.train()
+    args = tiny.settings(tmp_path, max_steps=3, bf16=True, save_strategy="steps", save_steps=3)
+    for _ in range(2):  # the second resumes what is done
+        trainer = Seeing(tiny.model(), args, tiny.traces(40), processing_class=tiny.tokenizer())
+        trainer.train(resume_from_checkpoint=True)
+        model = trainer.student().model
+        assert model(input_ids=torch.tensor([[3, 4]])).logits.dtype == torch.float32
+        assert "forward" not in vars(model)
     AcceleratorState._reset_state()
     assert seen == [torch.bfloat16] * 3
-    model = trainer.student().model
-    assert model(input_ids=torch.tensor([[3, 4]])).logits.dtype == torch.float32
-    assert "forward" not in vars(model) or model.forward.__func__ is type(model).forward
+
+
+def test_one_process_has_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's DataParallel would compute in another precision, and without the short cuts."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    PartialState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    args = tiny.settings(tmp_path, use_cpu=False, bf16=False, per_device_train_batch_size=8)
+    assert str(args.device) == "cuda:0"
+    assert (args.n_gpu, args.train_batch_size) == (1, 8)
+    monkeypatch.undo()
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_one_pass_projects_targets_only() -> None:

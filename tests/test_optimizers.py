@@ -90,8 +90,9 @@ def test_all_of_one_shape_at_once_is_one_after_another(
     theirs = tiny.model(architecture=architecture, **config).to(device)
     ours = copy.deepcopy(theirs)
     begun = tiny.weights(theirs)
-    settings = {"lr": 1e-2, "weight_decay": 0.1, "momentum": 0.9, "adjust_lr_fn": "match_rms_adamw"}
-    together, single = Muon(hidden_matrices(ours), **settings), torch.optim.Muon(hidden_matrices(theirs), **settings)
+    settings = {"lr": 1e-2, "weight_decay": 0.1, "momentum": 0.9}
+    together = Muon(hidden_matrices(ours), **settings)
+    single = torch.optim.Muon(hidden_matrices(theirs), **settings, adjust_lr_fn="match_rms_adamw")
     monkeypatch.setattr(Muon, "together", property(lambda _: True))
     for step in range(4):
         for model, optimizer in ((ours, together), (theirs, single)):
@@ -102,6 +103,18 @@ def test_all_of_one_shape_at_once_is_one_after_another(
     moved = (tiny.weights(theirs) - begun).norm()
     assert (tiny.weights(ours) - tiny.weights(theirs)).norm() < 0.05 * moved
     assert together.state_dict()["state"].keys() == single.state_dict()["state"].keys()
+
+
+def test_matrices_of_one_shape_and_several_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Muon, "together", property(lambda _: True))
+    matrices = [nn.Parameter(torch.ones(4, 6, dtype=dtype)) for dtype in (torch.float32, torch.bfloat16) * 2]
+    alone = [nn.Parameter(matrix.detach().clone()) for matrix in matrices]
+    for matrix in (*matrices, *alone):
+        matrix.grad = torch.eye(4, 6, dtype=matrix.dtype)
+    Muon(matrices, lr=0.1).step()
+    for matrix, one in zip(matrices, alone, strict=True):
+        Muon([one], lr=0.1).step()
+        torch.testing.assert_close(matrix, one, rtol=0, atol=0)
 
 
 def test_a_matrix_and_its_transpose_are_treated_alike() -> None:

@@ -279,27 +279,35 @@ def _mask_fused_attention_ourselves() -> None:
     AttentionMaskInterface.register("sdpa", mask)
 
 
-def compile_layers(model: Any, **settings: Any) -> None:
-    """Compiles the layers of a model in place, each by itself; its weights and its checkpoints stay as they are.
+def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers of a model. Raises `TacitError` where it has none of transformers' kind."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    found = {name: part for name, part in model.named_modules() if isinstance(part, GradientCheckpointingLayer)}
+    if not found:
+        raise TacitError(
+            f"torch_compile: a {type(model).__name__} has no layers as transformers' own models have them"
+        )
+    return [part for name, part in found.items() if not any(name.startswith(f"{other}.") for other in found)]
+
+
+@contextmanager
+def compiled(parts: Iterable[torch.nn.Module], **settings: Any) -> Generator[None]:
+    """Within it, each of these parts of a model is compiled by itself; weights and checkpoints stay as they are.
 
     Layers are alike, so torch compiles one for all, and what changes with every batch stays outside of them: which
     positions are projected to the vocabulary.
 
     Args:
         settings: Of `torch.compile`.
-
-    Raises:
-        TacitError: The model has no layers of transformers' kind.
     """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not layers:
-        raise TacitError(
-            f"torch_compile: a {type(model).__name__} has no layers as transformers' own models have them"
-        )
-    for layer in layers:
-        layer.compile(**settings)
+    for part in parts:
+        part.compile(**settings)
+    try:
+        yield
+    finally:
+        for part in parts:
+            part._compiled_call_impl = None
 
 
 def position_table(model: torch.nn.Module) -> torch.nn.Embedding | None:

@@ -209,6 +209,10 @@ class StepwiseInternalizationConfig(TrainingArguments):
         if self.bf16 and not torch.cuda.is_available():
             self.use_cpu = True
         super().__post_init__()
+        if self.n_gpu > 1:
+            self._n_gpu = (
+                1  # a process has one GPU, as Trainer has it with model parallelism; `accelerate launch` has all
+            )
 
     def make_template(self, tokenizer: PreTrainedTokenizerBase | None = None) -> Template:
         """How traces are written down: the named template with the parts that are given.

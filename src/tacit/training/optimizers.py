@@ -31,7 +31,14 @@ class Muon(torch.optim.Muon):
     """torch's, which takes one matrix after another; on a GPU, all of one shape at once.
 
     There its many small kernels would cost more than what they compute. A processor gains nothing by it.
+
+    Args:
+        params (`list`): Matrices.
+        lr (`float`), weight_decay (`float`), momentum (`float`): As torch has them. Updates are scaled to AdamW's.
     """
+
+    def __init__(self, params: Any, lr: float, weight_decay: float = 0.0, momentum: float = 0.95) -> None:
+        super().__init__(params, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")
 
     @property
     def together(self) -> bool:
@@ -63,9 +70,10 @@ class Muon(torch.optim.Muon):
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         alike = defaultdict(list)
         for param, update in zip(params, updates, strict=True):
-            tall = param.shape[0] > param.shape[1]
-            alike[tuple(sorted(param.shape))].append((param.mT if tall else param, update.mT if tall else update))
-        for (_, longest), pairs in alike.items():
+            tall, update = param.shape[0] > param.shape[1], update.bfloat16()
+            kind = (param.device, param.dtype, max(param.shape), min(param.shape))
+            alike[kind].append((param.mT if tall else param, update.mT if tall else update))
+        for (_, _, longest, _), pairs in alike.items():
             chosen, wide = zip(*pairs, strict=True)
             rate = 0.2 * math.sqrt(longest) * group["lr"]  # match_rms_adamw
             steps = orthogonalize(torch.stack(wide), group["ns_coefficients"], group["ns_steps"], group["eps"])
@@ -75,13 +83,12 @@ class Muon(torch.optim.Muon):
 def orthogonalize(
     matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> torch.Tensor:
-    """Matrices of shape (N, rows, columns), rows <= columns, with all singular values brought near 1, in bfloat16.
+    """bfloat16 matrices of shape (N, rows, columns), rows <= columns, with all singular values brought near 1.
 
     The Newton-Schulz iteration of Muon as torch has it, for many matrices at once.
     """
     a, b, c = coefficients
-    x = matrices.bfloat16()
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -113,9 +120,7 @@ class MuonAdamW(torch.optim.Optimizer):
         rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
         self.parts: list[torch.optim.Optimizer] = []  # with one group of parameters each
         if matrices:
-            self.parts.append(
-                Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw")
-            )
+            self.parts.append(Muon(matrices, lr, weight_decay, momentum))
         if rest:  # of LoRA adapters, none
             self.parts.append(torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=betas, eps=eps, fused=True))
         super().__init__([group for part in self.parts for group in part.param_groups], {})

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +32,9 @@ from tacit.errors import TacitError
 from tacit.evaluation.exact_match import one_pass
 from tacit.models import (
     close_gap,
-    compile_layers,
+    compiled,
     is_encoder_decoder,
+    layers,
     load,
     pad_id,
     parameter_count,
@@ -132,11 +133,11 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         except (ValueError, RuntimeError, ImportError) as error:  # settings that transformers refuses
             raise TacitError(str(error).strip().split("\n")[0]) from None
         self.projects_targets_only = self._projects_targets_only()
-        self.target_loss = target_loss
+        self.target_loss = partial(target_loss, label_smoothing=args.label_smoothing_factor)
+        self.compiled: list[torch.nn.Module] = []  # while it trains
         if args.torch_compile:
-            how: Any = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
-            compile_layers(self.network, **how)
-            self.target_loss = torch.compile(target_loss, dynamic=True, **how)
+            self.compiled = layers(self.network)
+            self.target_loss = torch.compile(self.target_loss, dynamic=True, **self._how_to_compile)
         if args.device.type == "cpu":
             keep_freed_memory()
         if self.encoder_decoder or self.projects_targets_only:
@@ -185,15 +186,39 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
             )
 
     def _projects_targets_only(self) -> bool:
-        """Whether the loss is plain cross entropy, of a model that is not under torch's DataParallel."""
-        other = self.args.label_smoothing_factor or getattr(self.network.config, "output_router_logits", False)
-        return not (self.encoder_decoder or other or self.args.n_gpu > 1)
+        """Whether the loss is the cross entropy of a causal model, and nothing else."""
+        return not (self.encoder_decoder or getattr(self.network.config, "output_router_logits", False))
+
+    @property
+    def _how_to_compile(self) -> dict[str, Any]:
+        return {"backend": self.args.torch_compile_backend, "mode": self.args.torch_compile_mode}
 
     def _build_accelerator_args(self, **others: Any) -> dict[str, Any]:
         """Trainer's, without compiling the whole model: its layers are compiled."""
         settings = super()._build_accelerator_args(**others)
         settings.pop("dynamo_plugin", None)
         return settings
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Trainer's; bf16 is left to `autocast_smart_context_manager`."""
+        super().create_accelerator_and_postprocess()
+        if self.args.bf16:
+            self.accelerator.native_amp = False
+
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> contextlib.AbstractContextManager:
+        """bf16 around forward pass and loss.
+
+        In place of accelerate's around the forward pass alone, which copies all logits to float32 and would stay on
+        the model after its training.
+        """
+        if self.args.bf16:
+            return torch.autocast(self.args.device.type, torch.bfloat16)
+        return super().autocast_smart_context_manager(cache_enabled)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As `RestartingTrainer.train`; with `torch_compile`, the layers of the model are compiled meanwhile."""
+        with compiled(self.compiled, **self._how_to_compile):
+            return super().train(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         """Trainer's; for `train_sampling_strategy="group_by_length"`, by the length before any removal."""
@@ -250,17 +275,6 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         """Saves the model as it stands as a checkpoint under `stages/`, named by the removal in force."""
         if self.args.should_save:
             checkpoint.save(self.student(), self.folder / "stages" / f"{self.removed or 0:03d}")
-
-    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> contextlib.AbstractContextManager:
-        """Mixed precision around forward pass and loss.
-
-        In place of accelerate's around the forward pass alone, which copies all logits to float32 and would stay on
-        the model after its training.
-        """
-        network = self.network
-        if (plain := network.__dict__.pop("_original_forward", None)) is not None:
-            network.forward = plain
-        return self.accelerator.autocast()
 
     def compute_loss(
         self,
@@ -388,9 +402,9 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         return Student(model, self.tokenizer, self.template, self.task, longest + 8, silent, info)
 
 
-def target_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def target_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
     """The sum of the cross entropy, in float32, of logits of shape (targets, vocabulary)."""
-    return cross_entropy(logits.float(), targets, reduction="sum")
+    return cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
 
 
 def _muon_settings(args: StepwiseInternalizationConfig) -> dict[str, Any]:
