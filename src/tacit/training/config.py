@@ -209,10 +209,8 @@ class StepwiseInternalizationConfig(TrainingArguments):
         if self.bf16 and not torch.cuda.is_available():
             self.use_cpu = True
         super().__post_init__()
-        if self.n_gpu > 1:
-            self._n_gpu = (
-                1  # a process has one GPU, as Trainer has it with model parallelism; `accelerate launch` has all
-            )
+        if self.n_gpu > 1:  # a process has one GPU, and `accelerate launch` takes all: torch's DataParallel would
+            self._n_gpu = 1  # compute in another precision, and without the short cuts
 
     def make_template(self, tokenizer: PreTrainedTokenizerBase | None = None) -> Template:
         """How traces are written down: the named template with the parts that are given.
