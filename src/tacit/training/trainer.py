@@ -134,7 +134,7 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
             raise TacitError(str(error).strip().split("\n")[0]) from None
         self.projects_targets_only = self._projects_targets_only()
         self.target_loss = partial(target_loss, label_smoothing=args.label_smoothing_factor)
-        self.compiled: list[torch.nn.Module] = []  # while it trains
+        self.compiled: list[torch.nn.Module] = []  # the parts that are, while it trains
         if args.torch_compile:
             self.compiled = layers(self.network)
             self.target_loss = torch.compile(self.target_loss, dynamic=True, **self._how_to_compile)
