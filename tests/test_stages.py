@@ -253,7 +253,7 @@ def test_adaptive_goes_on_from_a_saved_state(
     assert resumed.state_dict() == schedule.state_dict()
 
 
-# --- smoothing and replay --------------------------------------------------------------------------------------------
+# --- smoothing -------------------------------------------------------------------------------------------------------
 
 EXAMPLES = np.arange(400_000)
 
@@ -301,24 +301,6 @@ def test_seeds_steps_and_examples_are_independent() -> None:
     by_step = np.array([Removal(smoothing=0.5, seed=3).offsets(step, np.array([7]))[0] for step in range(4000)])
     assert abs(np.corrcoef(by_step[:-1], by_step[1:])[0, 1]) < 0.08
     assert (by_step == 0).mean() == pytest.approx(1 - math.exp(-0.5), abs=0.05)
-
-
-@pytest.mark.parametrize("replay", [0.0, 0.2, 0.75])
-def test_a_share_goes_back_to_any_earlier_stage(replay: float) -> None:
-    removal = Removal(smoothing=1.0, seed=5, replay=replay)
-    amounts, offsets = removal.amounts(9, EXAMPLES, 6), removal.offsets(9, EXAMPLES)
-    back = amounts < 6
-    assert back.mean() == pytest.approx(replay, abs=0.003)
-    assert (amounts == 6 + offsets)[~back].all()
-    if replay:
-        counts = np.bincount(amounts[back], minlength=6)
-        assert len(counts) == 6
-        assert counts / back.sum() == pytest.approx(np.full(6, 1 / 6), abs=0.01)
-        assert abs(np.corrcoef(back, offsets)[0, 1]) < 0.01, "drawn apart from the offsets"
-        alone = [int(removal.amounts(9, np.array([example]), 6)[0]) for example in range(40)]
-        assert alone == amounts[:40].tolist()
-        assert (removal.amounts(10, EXAMPLES[:1000], 6) != amounts[:1000]).any()
-    assert (removal.amounts(9, EXAMPLES, 0) == offsets).all(), "before the first removal there is no earlier stage"
 
 
 def test_offsets_are_the_same_on_every_machine() -> None:

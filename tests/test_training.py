@@ -27,6 +27,7 @@ from tacit.evaluation.evaluate import evaluate
 from tacit.recipe import load_recipe, parse_recipe
 from tacit.run import carry_out
 from tacit.trace import Step, Trace, to_dataset
+from tacit.training.config import StepwiseInternalizationConfig
 from tacit.training.trainer import StepwiseInternalizationTrainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -923,3 +924,23 @@ def test_cot_from_stepwise_is_its_explicit_stage(tmp_path: Path) -> None:
     assert rows["no_cot"]["relative_speed"] == 1.0
     assert not list((tmp_path / "run").rglob("checkpoint-*"))
     assert not list((tmp_path / "run").rglob("*.bin"))
+
+
+@pytest.mark.parametrize(
+    ("name", "instructions", "amx", "fast"),
+    [
+        ("AMD EPYC", True, False, True),
+        ("AMD EPYC", False, False, False),
+        ("Intel(R) Xeon(R) Processor", True, False, False),
+        ("Intel(R) Xeon(R) Processor", True, True, True),
+    ],
+)
+def test_bf16_is_the_default_where_it_was_found_faster(
+    name: str, instructions: bool, amx: bool, fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tacit.training.config.processor", lambda: name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert StepwiseInternalizationConfig(str(tmp_path)).bf16 is fast
+    assert StepwiseInternalizationConfig(str(tmp_path), bf16=False).bf16 is False

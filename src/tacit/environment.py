@@ -25,11 +25,12 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    hardware = {"cpu": _cpu(), "cores": _cores(), "memory_gib": _memory_gib(), "gpus": _gpus()}
+    hardware = {"cpu": processor(), "cores": _cores(), "memory_gib": _memory_gib(), "gpus": _gpus()}
     return {"versions": versions, "platform": platform.platform(), "hardware": hardware}
 
 
-def _cpu() -> str:
+def processor() -> str:
+    """The name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -238,14 +238,12 @@ class Removal:
         side (`"left"` or `"right"`): From which end of the chain.
         smoothing (`float`): lambda; `inf` is off.
         seed (`int`): Of the random offsets.
-        replay (`float`): Share of the examples that go back to an earlier stage.
     """
 
     unit: Literal["token", "step"] = "token"
     side: Literal["left", "right"] = "left"
     smoothing: float = math.inf
     seed: int = 0
-    replay: float = 0.0
 
     def total(self, rendered: Renderings) -> int:
         """The longest chain, in units."""
@@ -261,18 +259,6 @@ class Removal:
             return np.zeros(len(examples), dtype=np.int64)
         uniform = (_hash(self.seed, step, examples) >> np.uint64(11)) * 2.0**-53
         return np.floor(-np.log1p(-uniform) / self.smoothing).astype(np.int64)
-
-    def amounts(self, step: int, examples: np.ndarray, removed: int) -> np.ndarray:
-        """How much goes from each example at a stage: `removed` and its random offset.
-
-        Of the share `replay`, drawn anew at each step, it is what some earlier stage removed instead: each of 0 to
-        `removed` - 1 is as likely.
-        """
-        amount = removed + self.offsets(step, examples)
-        if not self.replay or not removed:
-            return amount
-        uniform = [(_hash(self.seed, step, examples, draw) >> np.uint64(11)) * 2.0**-53 for draw in (1, 2)]
-        return np.where(uniform[0] < self.replay, (uniform[1] * removed).astype(np.int64), amount)
 
     def spans(
         self, rendered: Renderings, examples: np.ndarray, removed: np.ndarray | int
@@ -301,10 +287,10 @@ class Removal:
         return start, length.astype(np.int64)
 
 
-def _hash(seed: int, step: int, examples: np.ndarray, draw: int = 0) -> np.ndarray:
-    """64 well-mixed bits for each (seed, step, example, draw): SplitMix64 over them, vectorised."""
+def _hash(seed: int, step: int, examples: np.ndarray) -> np.ndarray:
+    """64 well-mixed bits for each (seed, step, example): SplitMix64 over them, vectorised."""
     mixed = np.asarray(examples, dtype=np.uint64)
-    for key in (step, seed, draw) if draw else (step, seed):
+    for key in (step, seed):
         mixed = _splitmix(mixed + np.uint64(key * 0x9E3779B97F4A7C15 % 2**64))
     return mixed
 

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from tacit.environment import processor
 from tacit.errors import TacitError
 from tacit.rendering import CHAT, TEMPLATES, Renderings, Template, get_template
 from tacit.stages import AdaptiveSchedule, ConstantSchedule, LinearSchedule, Removal, Schedule, StagedSchedule
@@ -61,10 +62,6 @@ class StepwiseInternalizationConfig(TrainingArguments):
     removal_side: Literal["left", "right"] = field(default="left", metadata={"help": "From which end the chain goes."})
     removal_smoothing: float = field(
         default=4.0, metadata={"help": "lambda of the random extra removal, P(o) ~ exp(-lambda o); inf is off."}
-    )
-    replay_share: float = field(
-        default=0.0,
-        metadata={"help": "Share of the examples that show an earlier stage, until the whole chain is removed."},
     )
     removal_start: int = field(default=0, metadata={"help": "Removed from the first step on."})
     remove_all_after: float = field(
@@ -186,8 +183,6 @@ class StepwiseInternalizationConfig(TrainingArguments):
                 "collapse_below must be less than restart_below, both from 0 to 1; got "
                 f"{self.collapse_below} and {self.restart_below}"
             )
-        if not 0 <= self.replay_share < 1:
-            raise TacitError(f"replay_share must be at least 0 and below 1; got {self.replay_share}")
         if not 0 <= self.decay_share <= 1:
             raise TacitError(f"decay_share must lie between 0 and 1; got {self.decay_share}")
         if self.decay_share and self.lr_scheduler_type != "constant":
@@ -225,7 +220,7 @@ class StepwiseInternalizationConfig(TrainingArguments):
     @property
     def removal(self) -> Removal:
         """Which part of a chain goes."""
-        return Removal(self.removal_unit, self.removal_side, self.removal_smoothing, self.seed, self.replay_share)
+        return Removal(self.removal_unit, self.removal_side, self.removal_smoothing, self.seed)
 
     def make_recovery(self) -> Recovery:
         """What watches a training; off without validation, and where no chain disappears while it goes on."""
@@ -273,7 +268,12 @@ class StepwiseInternalizationConfig(TrainingArguments):
 
 
 def fast_bf16() -> bool:
-    """Whether bf16 matrix products are fast here: on a recent GPU, or on a processor with instructions for them."""
+    """Whether bf16 matrix products are faster than float32's here, on a GPU or a processor.
+
+    AMX is made for it. With avx512_bf16 alone, AMD's processors are faster in it, Intel's slower: docs/performance.md.
+    """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    return torch.cpu._is_avx512_bf16_supported() and "AMD" in processor()

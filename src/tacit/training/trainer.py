@@ -251,7 +251,7 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         def cut(batch: dict[str, np.ndarray]) -> dict[str, Any]:
             examples = batch["examples"]
             mixed = self.schedule.smoothed(step) and removed < self.schedule.total
-            amount = self.removal.amounts(step, examples, removed) if mixed else removed
+            amount = removed + self.removal.offsets(step, examples) if mixed else removed
             start, length = self.removal.spans(self.rendered, examples, amount)
             shortened: dict[str, Any] = self.batcher.cut(examples, start, length)
             if self.projects_targets_only:
