@@ -938,7 +938,7 @@ def test_cot_from_stepwise_is_its_explicit_stage(tmp_path: Path) -> None:
 def test_bf16_is_the_default_where_it_was_found_faster(
     name: str, instructions: bool, amx: bool, fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tacit.training.config.processor", lambda: name)
+    monkeypatch.setattr("tacit.environment.processor", lambda: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)

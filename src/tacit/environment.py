@@ -39,6 +39,20 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def fast_bf16() -> bool:
+    """Whether bf16 matrix products are faster than float32's here, on a GPU or a processor.
+
+    AMX is made for it. With avx512_bf16 alone, AMD's processors are faster in it, Intel's slower: docs/performance.md.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    return torch.cpu._is_avx512_bf16_supported() and "AMD" in processor()
+
+
 def _cores() -> int:
     """Those that this process may use, where the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

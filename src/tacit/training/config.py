@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from tacit.environment import processor
+from tacit.environment import fast_bf16
 from tacit.errors import TacitError
 from tacit.rendering import CHAT, TEMPLATES, Renderings, Template, get_template
 from tacit.stages import AdaptiveSchedule, ConstantSchedule, LinearSchedule, Removal, Schedule, StagedSchedule
@@ -265,15 +265,3 @@ class StepwiseInternalizationConfig(TrainingArguments):
             explicit_loss=self.explicit_loss,
             window=self.recovery_window,
         )
-
-
-def fast_bf16() -> bool:
-    """Whether bf16 matrix products are faster than float32's here, on a GPU or a processor.
-
-    AMX is made for it. With avx512_bf16 alone, AMD's processors are faster in it, Intel's slower: docs/performance.md.
-    """
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.cpu._is_amx_tile_supported():
-        return True
-    return torch.cpu._is_avx512_bf16_supported() and "AMD" in processor()

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from tacit.environment import fast_bf16
+
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """The trainable matrices inside the layers: neither embeddings nor the vocabulary head."""
@@ -28,9 +30,9 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
 
 
 class Muon(torch.optim.Muon):
-    """torch's, which takes one matrix after another; on a GPU, all of one shape at once.
+    """torch's, with all matrices of one shape at once, and in whichever of bf16 and float32 is the faster here.
 
-    There its many small kernels would cost more than what they compute. A processor gains nothing by it.
+    On a GPU its many small kernels would cost more than what they compute; docs/performance.md has the processors.
 
     Args:
         params (`list`): Matrices.
@@ -39,26 +41,20 @@ class Muon(torch.optim.Muon):
 
     def __init__(self, params: Any, lr: float, weight_decay: float = 0.0, momentum: float = 0.95) -> None:
         super().__init__(params, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")
-
-    @property
-    def together(self) -> bool:
-        """Whether all of one shape are taken at once."""
-        return all(p.is_cuda for group in self.param_groups for p in group["params"])
+        self.precision = torch.bfloat16 if fast_bf16() else torch.float32
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # ty: ignore[incompatible-method-override]
         """One step."""
-        if not self.together:
-            return super().step(closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            self._step_of_all(group)
+            self._step_of_group(group)
         return loss
 
-    def _step_of_all(self, group: dict[str, Any]) -> None:
+    def _step_of_group(self, group: dict[str, Any]) -> None:
         params: list[torch.Tensor] = []
         gradients: list[torch.Tensor] = []
         momenta: list[torch.Tensor] = []
@@ -68,14 +64,14 @@ class Muon(torch.optim.Muon):
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        alike = defaultdict(list)
+        together = defaultdict(list)
         for param, update in zip(params, updates, strict=True):
-            tall, update = param.shape[0] > param.shape[1], update.bfloat16()
-            kind = (param.device, param.dtype, max(param.shape), min(param.shape))
-            alike[kind].append((param.mT if tall else param, update.mT if tall else update))
-        for (_, _, longest, _), pairs in alike.items():
+            tall, update = param.shape[0] > param.shape[1], update.to(self.precision)
+            kind = (param.device, param.dtype, *sorted(param.shape))
+            together[kind].append((param.mT if tall else param, update.mT if tall else update))
+        for pairs in together.values():
             chosen, wide = zip(*pairs, strict=True)
-            rate = 0.2 * math.sqrt(longest) * group["lr"]  # match_rms_adamw
+            rate = 0.2 * math.sqrt(max(chosen[0].shape)) * group["lr"]  # match_rms_adamw
             steps = orthogonalize(torch.stack(wide), group["ns_coefficients"], group["ns_steps"], group["eps"])
             torch._foreach_add_(chosen, steps.to(chosen[0].dtype).unbind(), alpha=-rate)
 
@@ -83,7 +79,7 @@ class Muon(torch.optim.Muon):
 def orthogonalize(
     matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> torch.Tensor:
-    """bfloat16 matrices of shape (N, rows, columns), rows <= columns, with all singular values brought near 1.
+    """Matrices of shape (N, rows, columns), rows <= columns, with all singular values brought near 1.
 
     The Newton-Schulz iteration of Muon as torch has it, for many matrices at once.
     """
