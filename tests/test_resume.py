@@ -93,10 +93,12 @@ def test_the_same_weights_and_metrics(step: int, whole: tuple[Path, torch.Tensor
 
 def test_a_resume_where_a_stage_begins(whole: tuple[Path, torch.Tensor], tmp_path: Path) -> None:
     """The checkpoint is older than the stage's line of the same step: it is written once, not twice."""
-    for line in tiny.metrics(whole[0], "stage")[:3]:
+    for number, line in enumerate(tiny.metrics(whole[0], "stage")[:3], start=1):
         folder = killed(whole[0], tmp_path / str(line["step"]), line["step"])
-        trainer = made(folder)
+        heard: list[dict[str, Any]] = []
+        trainer = made(folder, listener=heard.append)
         trainer.train(resume_from_checkpoint=True)
+        assert next(line["stage"] for line in heard if line["event"] == "stage") == number, "counted on"
         assert tiny.metrics(folder) == tiny.metrics(whole[0])
         assert torch.equal(tiny.weights(trainer.model), whole[1])
 

@@ -574,7 +574,8 @@ def test_what_is_written_down(tmp_path: Path) -> None:
         assert line["total"] == tiny.CHAIN
         assert line.get("n", 7) == 7
     assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
-    assert heard == [{**line, "max_steps": 6} for line in lines]
+    stages = [0, 1, 1, 1, 2, 2, 2, 2]
+    assert heard == [{**line, "max_steps": 6, "stage": stage} for line, stage in zip(lines, stages, strict=True)]
     assert not list(tmp_path.glob("*.part"))
 
 

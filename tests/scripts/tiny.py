@@ -6,6 +6,7 @@ Usage: `tiny.trainer(tmp_path, schedule="adaptive").train()`; `tiny.weights(trai
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def trainer(
     callbacks: list[TrainerCallback] | None = None,
     evaluated: list[Trace] | None = None,
     architecture: str = "gpt2",
+    listener: Callable[[dict[str, Any]], None] | None = None,
     **changed: Any,
 ) -> StepwiseInternalizationTrainer:
     """A trainer of the tiny model on the tiny task; more keywords are settings."""
@@ -124,6 +126,7 @@ def trainer(
         eval_dataset=evaluated,
         processing_class=None if isinstance(student, str) else tokenizer(),
         callbacks=callbacks,
+        listener=listener,
     )
 
 

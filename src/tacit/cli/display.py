@@ -53,9 +53,8 @@ class RunDisplay:
         if line["event"] == "warning":
             self._announce(cell, line["text"])
             return
-        state = self.seen.setdefault(cell, {"stage": 0})
-        state.update({key: line[key] for key in ("step", "max_steps", "seconds", "removed", "total")})
-        state["stage"] += line["event"] == "stage"
+        state = self.seen.setdefault(cell, {})
+        state.update({key: line[key] for key in ("step", "max_steps", "seconds", "removed", "total", "stage")})
         if line["event"] == "train":
             state["loss"] = line["loss"]
         if line["event"] == "eval":

@@ -37,12 +37,16 @@ class Metrics:
     Args:
         path (`Path`): Of the file; it is made with the first line.
         listener (`Callable`, *optional*): Called with each line as a dict, as it is written.
+
+    Attributes:
+        stages (`int`): How many have begun by removing more.
     """
 
     def __init__(self, path: Path, listener: Callable[[dict[str, Any]], None] | None = None) -> None:
         self.path = path
         self.listener = listener
         self.begun = time.monotonic()
+        self.stages = 0
 
     def start(self, step: int) -> None:
         """Begins at an optimizer step: what an earlier process wrote of later steps is dropped, its time is kept.
@@ -50,9 +54,11 @@ class Metrics:
         Stages, restarts and outcomes come after the checkpoint of their step: those of this step are told again.
         """
         seconds = 0.0
+        self.stages = 0
         if step and self.path.exists():
             kept = [line for line in read_records(self.path) if line["step"] <= step - (line["event"] in TOLD_AGAIN)]
             seconds = max((line["seconds"] for line in kept), default=0.0)
+            self.stages = sum(line["event"] == "stage" for line in kept)
             part = self.path.with_suffix(".part")
             part.write_text("".join(dump_json(line) + "\n" for line in kept), encoding="utf-8")
             part.replace(self.path)
@@ -68,6 +74,7 @@ class Metrics:
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Appends one line."""
+        self.stages += event == "stage"
         line = {"event": event, "step": step, "seconds": round(self.seconds, 3), **values}
         with open(self.path, "a", encoding="utf-8") as out:
             finite = {key: None if _not_finite(value) else value for key, value in line.items()}  # JSON has no NaN

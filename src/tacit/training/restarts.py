@@ -110,7 +110,11 @@ class RestartingTrainer(Trainer):
 
     def _heard_by(self, listener: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
         return lambda line: listener(
-            {**line, "max_steps": self.recovery.lost + (self.recovery.max_steps or self.state.max_steps)}
+            {
+                **line,
+                "stage": self.metrics.stages,
+                "max_steps": self.recovery.lost + (self.recovery.max_steps or self.state.max_steps),
+            }
         )
 
     @property
