@@ -253,6 +253,28 @@ def test_adaptive_goes_on_from_a_saved_state(
     assert resumed.state_dict() == schedule.state_dict()
 
 
+def test_stages_that_end_when_enough_is_right() -> None:
+    """Whatever the loss, and from the explicit stage on; a step of which nothing is known changes nothing."""
+    schedule = adaptive(exact_match=0.8, min_steps=2, window=2)
+    removed = []
+    for step, right in enumerate([0.0, 0.9, 0.9, 1.0, 0.5, None, 1.0, 0.7, 0.7]):
+        removed.append(schedule.removed(step))
+        schedule.observe(step, loss=0.0 if step < 3 else 9.0, exact_match=right)
+    # smoothed: 0, 0.45, 0.675, 0.8375 | 0.5, 0.5, 0.75, 0.725, 0.7125
+    assert removed == [0, 0, 0, 0, 1, 1, 1, 1, 1]
+    assert schedule.right == pytest.approx(0.7125)
+    again = adaptive(exact_match=0.8, min_steps=2, window=2)
+    again.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    for one in (schedule, again):
+        one.observe(9, 9.0, 1.0)
+        assert one.removed(10) == 2
+        assert one.right is None
+    assert [schedule.removed(step) for step in (29, 30)] == [2, 3], "patience"
+    schedule.observe(31, 9.0, 1.0)
+    schedule.slow_down(32)
+    assert schedule.right is None
+
+
 # --- smoothing -------------------------------------------------------------------------------------------------------
 
 EXAMPLES = np.arange(400_000)
@@ -362,10 +384,21 @@ def plain_removal(one: Sequence, unit: str, side: str, removed: int) -> list[int
     return flat(left)
 
 
-def plain_batch(some: list[Sequence], chains: list[list[int]]) -> dict[str, list[list[int]]]:
+def plain_unasked(one: Sequence, removed: int) -> int:
+    """How many tokens are left of the step in which a removal from the left ends, if it ends within one."""
+    for step in one.steps:
+        if removed < len(step):
+            return len(step) - removed if removed else 0
+        removed -= len(step)
+    return 0
+
+
+def plain_batch(
+    some: list[Sequence], chains: list[list[int]], unasked: list[int] | None = None
+) -> dict[str, list[list[int]]]:
     rows = [
-        (one.prompt + chain + one.answer, [IGNORED] * len(one.prompt) + chain + one.answer)
-        for one, chain in zip(some, chains, strict=True)
+        (one.prompt + chain + one.answer, [IGNORED] * (len(one.prompt) + count) + chain[count:] + one.answer)
+        for one, chain, count in zip(some, chains, unasked or [0] * len(some), strict=True)
     ]
     longest = max(len(ids) for ids, _ in rows)
     return {
@@ -375,9 +408,14 @@ def plain_batch(some: list[Sequence], chains: list[list[int]]) -> dict[str, list
     }
 
 
-def plain_batch_apart(some: list[Sequence], chains: list[list[int]]) -> dict[str, list[list[int]]]:
+def plain_batch_apart(
+    some: list[Sequence], chains: list[list[int]], unasked: list[int] | None = None
+) -> dict[str, list[list[int]]]:
     """For an encoder-decoder: the prompts are read, the rest is written."""
-    targets = [chain + one.answer for one, chain in zip(some, chains, strict=True)]
+    counts = unasked or [0] * len(some)
+    targets = [
+        [IGNORED] * count + chain[count:] + one.answer for one, chain, count in zip(some, chains, counts, strict=True)
+    ]
     longest, widest = max(len(one.prompt) for one in some), max(map(len, targets))
     return {
         "input_ids": [one.prompt + [PAD] * (longest - len(one.prompt)) for one in some],
@@ -411,6 +449,26 @@ def test_removal_is_what_a_plain_loop_does(
     picked = [some[at] for at in chosen]
     chains = [plain_removal(one, unit, side, k) for one, k in zip(picked, amounts, strict=True)]
     assert as_lists(batch) == (plain_batch_apart if apart else plain_batch)(picked, chains)
+
+
+@given(sequences(), st.booleans(), st.data())
+def test_partial_steps_are_read_and_no_targets(some: list[Sequence], apart: bool, data: st.DataObject) -> None:
+    rendered, examples = as_renderings(some, apart), np.arange(len(some))
+    amounts = data.draw(st.lists(st.integers(0, 20), min_size=len(some), max_size=len(some)))
+    removal = Removal(learn_partial_steps=False)
+    start, length = removal.spans(rendered, examples, np.array(amounts))
+    unasked = removal.unasked(rendered, examples, length)
+    counts = [plain_unasked(one, k) for one, k in zip(some, amounts, strict=True)]
+    assert unasked.tolist() == counts
+    batcher = Batcher(rendered, PAD)
+    batch = batcher.cut(examples, start, length, unasked)
+    chains = [plain_removal(one, "token", "left", k) for one, k in zip(some, amounts, strict=True)]
+    assert as_lists(batch) == (plain_batch_apart if apart else plain_batch)(some, chains, counts)
+    if not apart:
+        labels = batch["labels"].flatten()
+        asked = [at for at, label in enumerate(labels.tolist()) if label != IGNORED]
+        assert (batcher.predicting(examples, length, unasked) + 1).tolist() == asked
+    assert not Removal().unasked(rendered, examples, length).any()
 
 
 @given(sequences(), units, sides, st.integers(0, 20))

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from scripts import tiny
 from tacit import checkpoint
 from tacit.errors import TacitError
 from tacit.evaluation.evaluate import evaluate
+from tacit.evaluation.exact_match import one_pass
 from tacit.recipe import load_recipe, parse_recipe
 from tacit.run import carry_out
+from tacit.stages import AdaptiveSchedule
 from tacit.trace import Step, Trace, to_dataset
 from tacit.training.config import StepwiseInternalizationConfig
 from tacit.training.trainer import StepwiseInternalizationTrainer
@@ -579,6 +582,89 @@ def test_what_is_written_down(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+# --- examples that are right -----------------------------------------------------------------------------------------
+
+
+def half_taught(architecture: str) -> Any:
+    """A model that writes some of the targets and not others."""
+    model, rendered = tiny.model(architecture=architecture), tiny.traces()
+    settings: dict[str, Any] = {"schedule": "keep_all", "max_steps": 90, "learning_rate": 1e-2}
+    with tempfile.TemporaryDirectory() as folder:
+        tiny.trainer(Path(folder), model, rendered, per_device_train_batch_size=36, **settings).train()
+    return model
+
+
+@pytest.mark.parametrize("learn_partial_steps", [True, False])
+@pytest.mark.parametrize(("micro_batch", "accumulate"), [(36, 1), (12, 3), (8, 5)])
+@pytest.mark.parametrize("architecture", ["gpt2", "t5"])
+def test_the_schedule_is_shown_how_many_are_right(
+    architecture: str,
+    micro_batch: int,
+    accumulate: int,
+    learn_partial_steps: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of those at the stage itself, whatever the micro-batches: what a pass over all of them counts. No step moves."""
+    seen: dict[int, float] = {}
+    real = AdaptiveSchedule.observe
+
+    def observe(self: AdaptiveSchedule, step: int, loss: float, exact_match: float | None = None) -> None:
+        assert exact_match is not None
+        seen[step] = exact_match
+        real(self, step, loss, exact_match)
+
+    monkeypatch.setattr(AdaptiveSchedule, "observe", observe)
+    trainer = tiny.trainer(
+        tmp_path,
+        half_taught(architecture),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulate,
+        learning_rate=0.0,
+        max_steps=12,
+        **{**tiny.ADAPTIVE, "stage_patience": 3, "explicit_patience": 3},
+        recovery_exact_match=1.0,
+        removal_smoothing=0.7,
+        learn_partial_steps=learn_partial_steps,
+    )
+    trainer.train()
+    begun = {line["step"]: line["removed"] for line in tiny.metrics(tmp_path, "stage")}
+    assert begun == {3: 1, 6: 2, 9: 3}
+    everything = np.arange(36)
+    for step, found in seen.items():
+        removed = max((k for at, k in begun.items() if at <= step), default=0)
+        whole, _ = one_pass(trainer.model, trainer.batcher, trainer.removal, removed)
+        offsets = trainer.removal.offsets(step, everything) if removed else np.zeros(36)
+        assert found == pytest.approx(whole[offsets == 0].mean())
+    assert len(seen) >= 9
+    assert 0 < min(seen[0], seen[1]) < 1
+
+
+def test_stages_that_wait_for_examples_go_on_exactly(tmp_path: Path) -> None:
+    taught = half_taught("gpt2")
+    settings: dict[str, Any] = {
+        **tiny.ADAPTIVE,
+        "recovery_exact_match": 0.3,
+        "learn_partial_steps": False,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "save_total_limit": None,
+        "max_steps": 14,
+    }
+    whole = tiny.trainer(tmp_path / "whole", copy.deepcopy(taught), **settings)
+    whole.train()
+    for step in (4, 9):
+        folder = tmp_path / str(step)
+        shutil.copytree(tmp_path / "whole", folder)
+        for later in range(step + 1, 15):
+            shutil.rmtree(folder / f"checkpoint-{later}")
+        again = tiny.trainer(folder, copy.deepcopy(taught), **settings)
+        again.train(resume_from_checkpoint=True)
+        assert again.schedule.state_dict() == whole.schedule.state_dict()
+        assert tiny.metrics(folder) == tiny.metrics(tmp_path / "whole")
+        assert torch.equal(tiny.weights(again.model), tiny.weights(whole.model))
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -667,6 +753,8 @@ def test_unknown_characters(tmp_path: Path) -> None:
     [
         ({"schedule": 5}, "schedule must be one of"),
         ({"removal_unit": "word"}, "removal_unit must be token or step"),
+        ({"recovery_exact_match": 0.0}, "recovery_exact_match must be above 0 and at most 1"),
+        ({"learn_partial_steps": False, "removal_side": "right"}, "learn_partial_steps: false goes with"),
         ({"removal_side": "top"}, "removal_side must be left or right"),
         ({"optimizer": "sgd"}, "optimizer must be adamw or muon"),
         ({"removal_per_epoch": -1}, "removal_per_epoch must be at least 0"),

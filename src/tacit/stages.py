@@ -41,8 +41,12 @@ class Schedule:
         """Whether removal smoothing acts at this step."""
         return True
 
-    def observe(self, step: int, loss: float) -> None:
-        """Takes note of the mean training loss of an earlier step."""
+    def observe(self, step: int, loss: float, exact_match: float | None = None) -> None:
+        """Takes note of an earlier step: of its mean training loss, and of the share of its examples that were right.
+
+        The latter is of those at the stage itself, without a random offset; None where that is not asked for, or there
+        were none.
+        """
 
     def slow_down(self, step: int) -> None:
         """From this step on at half the pace: for a training that went back to an earlier stage."""
@@ -173,17 +177,21 @@ class StagedSchedule(Schedule):
 
 @dataclass
 class AdaptiveSchedule(StagedSchedule):
-    """As `StagedSchedule`, and a stage ends early when the loss has recovered relative to before the removal.
+    """As `StagedSchedule`, and a stage ends early when training has recovered from the removal.
 
     Within a stage the training loss is smoothed exponentially (time constant `window` steps). It has recovered when it
     is at most `tolerance` times the lowest loss with which an earlier stage ended, plus `slack`: a stage that ran out
     of patience does not lower the bar. The explicit stage ends when the loss is at most `explicit_loss`.
+
+    With `exact_match`, each stage ends, in place of that, when this share of the training examples is right, smoothed
+    in the same way.
 
     Args:
         tolerance (`float`), slack (`float`): The gate, as above; `slack` in nats per token.
         min_steps (`int`): The shortest stage, in optimizer steps.
         explicit_loss (`float`): The gate of the first stage.
         window (`int`): Of the smoothing.
+        exact_match (`float`, *optional*): The share of examples.
     """
 
     tolerance: float = 1.1
@@ -191,10 +199,12 @@ class AdaptiveSchedule(StagedSchedule):
     min_steps: int = 30
     explicit_loss: float = 0.05
     window: int = 10
+    exact_match: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.loss: float | None = None
+        self.right: float | None = None
         self.reference: float | None = None
 
     @property
@@ -202,28 +212,39 @@ class AdaptiveSchedule(StagedSchedule):
         """The loss at which the stage has recovered."""
         return self.explicit_loss if self.reference is None else self.tolerance * self.reference + self.slack
 
+    @property
+    def recovered(self) -> bool:
+        """Whether the stage has reached its gate."""
+        if self.exact_match is not None:
+            return self.right is not None and self.right >= self.exact_match
+        return self.loss is not None and self.loss <= self.gate
+
     def _over(self, elapsed: int) -> bool:
-        recovered = elapsed * self.pace >= self.min_steps and self.loss is not None and self.loss <= self.gate
-        return recovered or super()._over(elapsed)
+        return (elapsed * self.pace >= self.min_steps and self.recovered) or super()._over(elapsed)
 
     def _begin_stage(self, step: int) -> None:
         super()._begin_stage(step)
         ended = self.explicit_loss if self.loss is None else self.loss
         self.reference = ended if self.reference is None else min(self.reference, ended)
-        self.loss = None
+        self.loss = self.right = None
 
-    def observe(self, step: int, loss: float) -> None:
+    def observe(self, step: int, loss: float, exact_match: float | None = None) -> None:
         if step < self.stage_start:  # the reading of a step before the removal arrives after it
             return
+        self.loss = self._smooth(self.loss, loss)
+        if exact_match is not None:
+            self.right = self._smooth(self.right, exact_match)
+
+    def _smooth(self, before: float | None, value: float) -> float:
         weight = 1 / self.window
-        self.loss = loss if self.loss is None else (1 - weight) * self.loss + weight * loss
+        return value if before is None else (1 - weight) * before + weight * value
 
     def slow_down(self, step: int) -> None:
         super().slow_down(step)
-        self.loss = None
+        self.loss = self.right = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "loss": self.loss, "reference": self.reference}
+        return {**super().state_dict(), "loss": self.loss, "right": self.right, "reference": self.reference}
 
 
 # --- what is kept: removal -------------------------------------------------------------------------------------------
@@ -238,12 +259,14 @@ class Removal:
         side (`"left"` or `"right"`): From which end of the chain.
         smoothing (`float`): lambda; `inf` is off.
         seed (`int`): Of the random offsets.
+        learn_partial_steps (`bool`): Whether what is left of a partly removed step is a target.
     """
 
     unit: Literal["token", "step"] = "token"
     side: Literal["left", "right"] = "left"
     smoothing: float = math.inf
     seed: int = 0
+    learn_partial_steps: bool = True
 
     def total(self, rendered: Renderings) -> int:
         """The longest chain, in units."""
@@ -286,6 +309,26 @@ class Removal:
         start = first if self.side == "left" else first + chain - length
         return start, length.astype(np.int64)
 
+    def unasked(self, rendered: Renderings, examples: np.ndarray, length: np.ndarray) -> np.ndarray:
+        """How many tokens behind a span removed from the left are no targets: the rest of the step in which it ends.
+
+        Nothing needs them once the step is gone, and without the digits before them they are harder to foretell than
+        what follows.
+
+        Args:
+            examples, length (`np.ndarray` of shape (B,)): Indices into `rendered`, and the lengths that `spans` gave.
+
+        Returns:
+            An array of shape (B,), int64: zeros where partial steps are learned.
+        """
+        if self.learn_partial_steps:
+            return np.zeros_like(length)
+        steps = rendered.step_counts[examples][:, None]
+        nth = np.minimum(np.arange(steps.max() + 1), steps)
+        starts = rendered.starts[rendered.start_offsets[examples][:, None] + nth]  # of each step, and of the answer
+        end = rendered.prompt_lengths[examples] + length
+        return np.where(starts < end[:, None], starts[:, -1:], starts).min(1) - end
+
 
 def _hash(seed: int, step: int, examples: np.ndarray) -> np.ndarray:
     """64 well-mixed bits for each (seed, step, example): SplitMix64 over them, vectorised."""
@@ -327,51 +370,60 @@ class Batcher:
         self.device = torch.device(device)
         self.ids = torch.from_numpy(rendered.ids).to(self.device)
 
-    def cut(self, examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, torch.Tensor]:
+    def cut(
+        self, examples: np.ndarray, start: np.ndarray, length: np.ndarray, unasked: np.ndarray | int = 0
+    ) -> dict[str, torch.Tensor]:
         """The batch of these examples without the span that `Removal.spans` names.
+
+        Args:
+            examples, start, length (`np.ndarray` of shape (B,)): Indices into the renderings, and the spans.
+            unasked (`int` or `np.ndarray` of shape (B,)): So many tokens behind the prompt are no targets.
 
         Returns:
             `input_ids`, `attention_mask` and `labels`, int64 of shape (B, longest): padded on the right; labels are
-            -100 on the prompt and on padding. With kept positions, `position_ids` as well. For an encoder-decoder the
-            first two hold the prompt and are of another width than the labels, which hold the rest.
+            -100 on the prompt, on what is not asked, and on padding. With kept positions, `position_ids` as well. For
+            an encoder-decoder the first two hold the prompt and are of another width than the labels, which hold the
+            rest.
         """
         offsets, prompt = self.rendered.offsets[examples], self.rendered.prompt_lengths[examples]
         kept = self.rendered.lengths[examples] - length
         if self.rendered.encoder_decoder:
             ids, real, _ = self._gather(offsets, prompt, prompt, np.zeros_like(prompt))
-            labels, target, _ = self._gather(offsets + prompt, kept - prompt, start - prompt, length)
-            return {
-                "input_ids": ids,
-                "attention_mask": real.long(),
-                "labels": labels.masked_fill(~target, IGNORED),
-            }
+            targets, target, _ = self._gather(offsets + prompt, kept - prompt, start - prompt, length)
+            labels = self._labels(targets, target, np.zeros_like(prompt) + unasked)
+            return {"input_ids": ids, "attention_mask": real.long(), "labels": labels}
         ids, real, original = self._gather(offsets, kept, start, length)
-        border = torch.from_numpy(prompt).to(self.device, non_blocking=True)[:, None]
-        labels = ids.masked_fill(~real | (original < border), IGNORED)
+        labels = self._labels(ids, real, prompt + unasked)
         batch = {"input_ids": ids, "attention_mask": real.long(), "labels": labels}
         return {**batch, "position_ids": original} if self.keep_positions else batch
+
+    def _labels(self, ids: torch.Tensor, real: torch.Tensor, border: np.ndarray) -> torch.Tensor:
+        """The ids that are real and stand at their row's border or behind it."""
+        borders = torch.from_numpy(border).to(self.device, non_blocking=True)[:, None]
+        behind = torch.arange(ids.shape[1], device=self.device) >= borders
+        return ids.masked_fill(~(real & behind), IGNORED)
 
     def until(self, examples: np.ndarray, lengths: np.ndarray) -> dict[str, torch.Tensor]:
         """The first so many ids of these examples: `input_ids` and `attention_mask`, int64 of shape (B, longest)."""
         ids, real, _ = self._gather(self.rendered.offsets[examples], lengths, lengths, np.zeros_like(lengths))
         return {"input_ids": ids, "attention_mask": real.long()}
 
-    def predicting(self, examples: np.ndarray, length: np.ndarray) -> torch.Tensor:
+    def predicting(self, examples: np.ndarray, length: np.ndarray, unasked: np.ndarray | int = 0) -> torch.Tensor:
         """Where a causal model predicts a target, in the batch that `cut` makes of these examples.
 
         From the lengths alone, on the host: asking the labels would wait for the device.
 
         Args:
-            examples, length (`np.ndarray` of shape (B,)): As `cut` takes them.
+            examples, length, unasked: As `cut` takes them.
 
         Returns:
             Indices into its flattened (B * longest) positions, int64 of shape (targets,): each is the one before a
             label.
         """
-        prompt, kept = self.rendered.prompt_lengths[examples], self.rendered.lengths[examples] - length
-        targets = kept - prompt
+        border, kept = self.rendered.prompt_lengths[examples] + unasked, self.rendered.lengths[examples] - length
+        targets = kept - border
         ends = targets.cumsum()
-        first = np.arange(len(examples)) * kept.max() + prompt - 1
+        first = np.arange(len(examples)) * kept.max() + border - 1
         rows = np.arange(ends[-1]) + np.repeat(first - (ends - targets), targets)
         return torch.from_numpy(rows).to(self.device, non_blocking=True)
 

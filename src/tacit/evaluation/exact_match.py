@@ -32,7 +32,7 @@ def one_pass(
 
     Returns:
         Two boolean arrays of shape (N,): the whole remaining target is exact; the answer segment is exact given the
-        gold rest of the chain.
+        gold rest of the chain. Where `removal` does not ask for the rest of a step, that is given, too.
     """
     was_training = model.training
     model.eval()
@@ -42,12 +42,15 @@ def one_pass(
     for first in range(0, len(order), batch_size):
         examples = order[first : first + batch_size]
         start, length = removal.spans(rendered, examples, removed)
-        batch = batcher.cut(examples, start, length)
+        unasked = removal.unasked(rendered, examples, length)
+        batch = batcher.cut(examples, start, length, unasked)
         labels = batch["labels"]
         if rendered.encoder_decoder:  # the model itself shifts the labels for its decoder
-            right = (model(**batch, use_cache=False).logits.argmax(-1) == labels) | (labels == IGNORED)
+            right = right_targets(model(**batch, use_cache=False).logits, labels)
         else:
-            right = _right(model, batch, batcher.predicting(examples, length))
+            rows, head = batcher.predicting(examples, length, unasked), model.get_output_embeddings()
+            read = {name: value for name, value in batch.items() if name != "labels"}
+            right = right_targets(target_logits(model, head, rows, **read, use_cache=False), labels, rows)
         begin = rendered.chain_lengths[examples] - length
         if not rendered.encoder_decoder:  # the prompt stands before
             begin += rendered.prompt_lengths[examples]
@@ -60,11 +63,19 @@ def one_pass(
     return whole, answer
 
 
-def _right(model: Any, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
-    """Where the arg-max of a causal model, given all before, is the label, or there is none; of the labels' shape."""
-    labels = batch.pop("labels")
-    targets = labels.flatten()[rows + 1]
+def right_targets(logits: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
+    """Where the arg-max of a model, given all before, is the label, or there is none.
+
+    Args:
+        logits (`torch.Tensor`): One for each label; with `rows`, of shape (targets, vocabulary).
+        labels (`torch.Tensor` of shape (B, longest)): -100 where there is none.
+        rows (`torch.Tensor` of shape (targets,), *optional*): As `Batcher.predicting` gives them.
+
+    Returns:
+        Booleans of the labels' shape.
+    """
+    if rows is None:
+        return (logits.argmax(-1) == labels) | (labels == IGNORED)
     right = torch.ones_like(labels, dtype=torch.bool)
-    logits = target_logits(model, model.get_output_embeddings(), rows, **batch, use_cache=False)
-    right.view(-1)[rows + 1] = logits.argmax(-1) == targets
+    right.view(-1)[rows + 1] = logits.argmax(-1) == labels.flatten()[rows + 1]
     return right

@@ -17,8 +17,9 @@ def split_steps(chain: str) -> tuple[list[str], str]:
     """Splits a written chain of thought into steps; returns them and the name of the rule that was used.
 
     The rules, in their order: `lines` where there are several; `spans`, a chain of nothing but calculator annotations
-    `<<a=b>>`; `terms`, a sum of spaced digits, split before each plus sign; else `sentences`, which end in `.`, `!` or
-    `?` before a capital letter, a digit, a quote or a bracket, and in a ` . ` or ` ; ` that stands alone.
+    `<<a=b>>`; `terms`, a sum of spaced digits, split before each plus sign and each opening
+    parenthesis; else `sentences`, which end in `.`, `!` or `?` before a capital letter, a digit, a quote or a bracket,
+    and in a ` . ` or ` ; ` that stands alone.
     """
     chain = chain.strip()
     if "\n" in chain:
@@ -26,7 +27,7 @@ def split_steps(chain: str) -> tuple[list[str], str]:
     if SPANS_ONLY.fullmatch(chain):
         return SPAN.findall(chain), "spans"
     if SPACED_SUM.fullmatch(chain):
-        return [term for term in re.split(r" (?=\+ )", chain) if term], "terms"
+        return [term for term in re.split(r" (?=[+(] )", chain) if term], "terms"
     return [sentence for sentence in SENTENCE_END.split(chain) if sentence], "sentences"
 
 

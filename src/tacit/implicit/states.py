@@ -208,10 +208,12 @@ class ThoughtBatcher(Batcher):
         super().__init__(rendered, pad_id, device)
         self.states = states
 
-    def cut(self, examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, Any]:
+    def cut(
+        self, examples: np.ndarray, start: np.ndarray, length: np.ndarray, unasked: np.ndarray | int = 0
+    ) -> dict[str, Any]:
         """`Batcher`'s, with `thought_at` of shape (B,) and `thoughts` of shape (B, L, H), where a mind is read; else
         with `prompt_width`."""
-        return {**super().cut(examples, start, length), **self.thoughts(examples)}
+        return {**super().cut(examples, start, length, unasked), **self.thoughts(examples)}
 
     def thoughts(self, examples: np.ndarray) -> dict[str, Any]:
         """Where each prompt ends, and what is to stand there; without a mind to read, how far the longest reaches."""
@@ -229,7 +231,9 @@ class ThoughtBatcher(Batcher):
 class PromptBatcher(ThoughtBatcher):
     """Batches of prompts alone, with the thoughts that an emulator is to have there."""
 
-    def cut(self, examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, Any]:
+    def cut(
+        self, examples: np.ndarray, start: np.ndarray, length: np.ndarray, unasked: np.ndarray | int = 0
+    ) -> dict[str, Any]:
         """The prompts, with `thought_at`, `thoughts` and `components`, the last of shape (B, L); all else is left."""
         assert self.states is not None
         components = self.states.components(examples).to(self.device)

@@ -8,8 +8,8 @@ digits of v, least significant first:
     chain  = term_0, then for each i >= 1 "+" term_i and, where there is one, "(" sum_i ")"
     answer = LE(x * int(B), n + m)
 
-The grammar reproduces the official files from their inputs. A step of the chain is term_0, then each "+" with what
-follows it. 4821 * 37 is `1 2 8 4 * 7 3`, its answer `7 7 3 8 7 1`.
+The grammar reproduces the official files from their inputs. A step of the chain is a term with its "+", or a running
+sum in its parentheses. 4821 * 37 is `1 2 8 4 * 7 3`, its answer `7 7 3 8 7 1`.
 """
 
 import random
@@ -62,12 +62,11 @@ def solve(a: int, b: int, n: int | None = None, m: int | None = None) -> Trace:
     for i in range(m):
         term = a * (b // 10**i % 10) * 10**i
         running += term
-        text = digits(term, n + 1 + i)
-        if i:
-            text = f"+ {text}"
+        written = digits(term, n + 1 + i)
+        steps.append(Step(f"+ {written}" if i else written, answer=written))
         if 1 <= i <= m - 2:
-            text = f"{text} ( {digits(running, n + 1 + i)} )"
-        steps.append(Step(text, answer=digits(running, n + 1 + i)))
+            total = digits(running, n + 1 + i)
+            steps.append(Step(f"( {total} )", answer=total))
     return Trace(
         question=f"{digits(a, n)} * {digits(b, m)}",
         steps=tuple(steps),

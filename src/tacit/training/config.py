@@ -63,6 +63,13 @@ class StepwiseInternalizationConfig(TrainingArguments):
     removal_smoothing: float = field(
         default=4.0, metadata={"help": "lambda of the random extra removal, P(o) ~ exp(-lambda o); inf is off."}
     )
+    learn_partial_steps: bool = field(
+        default=True,
+        metadata={
+            "help": "What is left of a partly removed step is a target, as published; false: it is only read (tokens "
+            "removed from the left)."
+        },
+    )
     removal_start: int = field(default=0, metadata={"help": "Removed from the first step on."})
     remove_all_after: float = field(
         default=math.inf, metadata={"help": "From this scheduled removal on, everything is removed (39 for GSM8K)."}
@@ -91,7 +98,14 @@ class StepwiseInternalizationConfig(TrainingArguments):
         metadata={"help": "adaptive: recovered at this many times the lowest loss before, plus the slack."},
     )
     recovery_slack: float = field(default=0.05, metadata={"help": "adaptive: in nats per token."})
-    recovery_window: int = field(default=10, metadata={"help": "adaptive: steps over which the loss is smoothed."})
+    recovery_exact_match: float | None = field(
+        default=None,
+        metadata={
+            "help": "adaptive: recovered, and the explicit stage over, when this share of the training examples has "
+            "all targets right; in place of the loss."
+        },
+    )
+    recovery_window: int = field(default=10, metadata={"help": "adaptive: steps over which either is smoothed."})
     stage_min_steps: int = field(default=30, metadata={"help": "adaptive: the shortest stage, in optimizer steps."})
     stage_patience: int = field(
         default=500, metadata={"help": "adaptive: the longest stage, in optimizer steps; geometric: every stage."}
@@ -178,6 +192,10 @@ class StepwiseInternalizationConfig(TrainingArguments):
         self.remove_all_after = float(self.remove_all_after)
         if not self.removal_smoothing > 0:
             raise TacitError(f"removal_smoothing must be positive (inf is off); got {self.removal_smoothing}")
+        if self.recovery_exact_match is not None and not 0 < self.recovery_exact_match <= 1:
+            raise TacitError(f"recovery_exact_match must be above 0 and at most 1; got {self.recovery_exact_match}")
+        if not self.learn_partial_steps and (self.removal_unit != "token" or self.removal_side != "left"):
+            raise TacitError("learn_partial_steps: false goes with removal_unit=token and removal_side=left")
         if not 0 <= self.collapse_below < self.restart_below <= 1:
             raise TacitError(
                 "collapse_below must be less than restart_below, both from 0 to 1; got "
@@ -220,7 +238,9 @@ class StepwiseInternalizationConfig(TrainingArguments):
     @property
     def removal(self) -> Removal:
         """Which part of a chain goes."""
-        return Removal(self.removal_unit, self.removal_side, self.removal_smoothing, self.seed)
+        return Removal(
+            self.removal_unit, self.removal_side, self.removal_smoothing, self.seed, self.learn_partial_steps
+        )
 
     def make_recovery(self) -> Recovery:
         """What watches a training; off without validation, and where no chain disappears while it goes on."""
@@ -264,4 +284,5 @@ class StepwiseInternalizationConfig(TrainingArguments):
             min_steps=self.stage_min_steps,
             explicit_loss=self.explicit_loss,
             window=self.recovery_window,
+            exact_match=self.recovery_exact_match,
         )

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -50,7 +50,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Reading:
-    """A number that the device is computing, on its way to the host: `float` waits for it and for nothing after it."""
+    """Numbers that the device is computing, on their way to the host: `read` waits for them and for nothing after."""
 
     def __init__(self, value: torch.Tensor) -> None:
         self.value = value.to("cpu", non_blocking=value.is_cuda)  # from a GPU, into pinned memory
@@ -58,10 +58,11 @@ class Reading:
         if self.arrived is not None:
             self.arrived.record()
 
-    def __float__(self) -> float:
+    def read(self) -> list[float]:
+        """The numbers."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        return float(self.value)
+        return self.value.tolist()
 
 
 class RestartingTrainer(Trainer):
@@ -105,8 +106,10 @@ class RestartingTrainer(Trainer):
         self.recovery = args.make_recovery()
         self.outcome: str | None = None
         self._collapse: str | None = None  # why this attempt is given up
-        self._loss: torch.Tensor | None = None  # of the micro-batches so far of this optimizer step
-        self._losses: dict[int, SupportsFloat] = {}  # by optimizer step, until they are read
+        # Of the micro-batches so far of this optimizer step: the loss, how many examples were right, and of how many.
+        self._sums: torch.Tensor | None = None
+        self._counts: list[torch.Tensor] = []  # of this micro-batch
+        self._readings: dict[int, Reading] = {}  # such sums by optimizer step, until they are read
 
     def _heard_by(self, listener: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
         return lambda line: listener(
@@ -145,22 +148,29 @@ class RestartingTrainer(Trainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Trainer's, with the step's loss set aside for the schedule."""
+        self._counts.clear()
         loss = super().training_step(*args, **kwargs)
         step = self.state.global_step
-        self._loss = loss if self._loss is None else self._loss + loss
+        sums = torch.stack([loss.float(), *self._counts])
+        self._sums = sums if self._sums is None else self._sums + sums
         if self.accelerator.sync_gradients:  # the step's last micro-batch
-            whole, self._loss = self._loss, None
+            whole, self._sums = self._sums, None
             if self.args.world_size > 1:
-                whole = self.accelerator.reduce(whole.clone(), reduction="mean")
-            self._losses[step] = Reading(whole)
+                whole = self.accelerator.reduce(whole, reduction="mean")
+            self._readings[step] = Reading(whole)
         return loss
+
+    def _count_right(self, right: torch.Tensor, at_stage: torch.Tensor) -> None:
+        """Sets aside how many examples were right, of those at the stage itself; both booleans of shape (B,)."""
+        self._counts += [(right & at_stage).sum().float(), at_stage.sum().float()]
 
     def _read_losses(self, step: int) -> None:
         """Shows the schedule the losses that have arrived by this optimizer step."""
-        for earlier in sorted(s for s in self._losses if s <= step - LAG):
-            loss = float(self._losses.pop(earlier))
+        for earlier in sorted(s for s in self._readings if s <= step - LAG):
+            loss, *counts = self._readings.pop(earlier).read()
             self._check_finite(earlier, loss)
-            self.schedule.observe(earlier, loss)
+            right, among = counts or (0, 0)
+            self.schedule.observe(earlier, loss, right / among if among else None)
 
     def _check_finite(self, step: int, loss: float) -> None:
         """Gives the attempt up, or the training where there is nothing to go back to, at a loss that is NaN or inf."""
@@ -222,8 +232,8 @@ class RestartingTrainer(Trainer):
     def _restore(self, checkpoint: Path | None) -> tuple[int, dict[str, Any] | None]:
         """Our part of a checkpoint, or of a beginning: its optimizer step, and the restart that begins with it."""
         args, state = self.args, read_state(checkpoint) if checkpoint else {}
-        self._losses.clear()
-        self._loss = None
+        self._readings.clear()
+        self._sums = None
         self._collapse = self.outcome = None
         self.schedule = args.make_schedule(self.rendered, self.steps_per_epoch)
         self.recovery = args.make_recovery()
@@ -231,7 +241,8 @@ class RestartingTrainer(Trainer):
         if state:
             self.schedule.load_state_dict(state["schedule"])
             self.recovery.load_state_dict(state["recovery"])
-            self._losses = {int(s): loss for s, loss in state["losses"].items()}
+            told = {int(s): torch.tensor(sums, dtype=torch.float64) for s, sums in state["readings"].items()}
+            self._readings = {s: Reading(sums) for s, sums in told.items()}
         elif args.should_save:
             forget_good(self.folder)
         if self.recovery.on:
@@ -270,7 +281,7 @@ class RestartingTrainer(Trainer):
                 f"cannot write checkpoint {folder}: {reason}; training can go on from the last whole one before it"
             ) from None
         self.accelerator.wait_for_everyone()  # each process has written a file of its own
-        losses = {step: float(loss) for step, loss in self._losses.items()}
+        readings = {step: reading.read() for step, reading in self._readings.items()}
         if not self.args.should_save:
             return
         state = {
@@ -278,7 +289,7 @@ class RestartingTrainer(Trainer):
             "removed": self.removed,
             "schedule": self.schedule.state_dict(),
             "recovery": self.recovery.state_dict(),
-            "losses": losses,
+            "readings": readings,
         }
         write_state(folder, state)
         if self.recovery.good is not None and self.recovery.good.step == step:
@@ -299,8 +310,8 @@ class RestartingTrainer(Trainer):
     def _failure(self) -> str | None:
         """Why the attempt that has just ended is given up, in words; else None."""
         if self.state.global_step >= self.state.max_steps:
-            for step, loss in self._losses.items():  # those that nobody has read yet
-                self._check_finite(step, float(loss))
+            for step, reading in self._readings.items():  # those that nobody has read yet
+                self._check_finite(step, reading.read()[0])
             if self.recovery.on and not self._collapse:
                 return self.recovery.failure(self.schedule.total)
         return self._collapse

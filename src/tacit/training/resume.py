@@ -26,7 +26,7 @@ GOOD = "good"
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """What `write_state` put into a checkpoint that is whole. Raises `TacitError` where an older version wrote it."""
     state = _read(checkpoint)
-    if "recovery" not in state:
+    if "readings" not in state:
         raise TacitError(
             f"{checkpoint} was written by an older version of tacit, whose trainings this one cannot go on with; "
             "start anew (`tacit run` with --overwrite)"

@@ -29,7 +29,7 @@ from transformers.optimization import get_wsd_schedule
 from tacit import checkpoint
 from tacit.environment import environment
 from tacit.errors import TacitError
-from tacit.evaluation.exact_match import one_pass
+from tacit.evaluation.exact_match import one_pass, right_targets
 from tacit.models import (
     close_gap,
     compiled,
@@ -133,6 +133,8 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         except (ValueError, RuntimeError, ImportError) as error:  # settings that transformers refuses
             raise TacitError(str(error).strip().split("\n")[0]) from None
         self.projects_targets_only = self._projects_targets_only()
+        # Whether the schedule waits for examples to be right.
+        self.counts_right = args.schedule == "adaptive" and args.recovery_exact_match is not None
         self.target_loss = partial(target_loss, label_smoothing=args.label_smoothing_factor)
         self.compiled: list[torch.nn.Module] = []  # the parts that are, while it trains
         if args.torch_compile:
@@ -251,11 +253,15 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         def cut(batch: dict[str, np.ndarray]) -> dict[str, Any]:
             examples = batch["examples"]
             mixed = self.schedule.smoothed(step) and removed < self.schedule.total
-            amount = removed + self.removal.offsets(step, examples) if mixed else removed
-            start, length = self.removal.spans(self.rendered, examples, amount)
-            shortened: dict[str, Any] = self.batcher.cut(examples, start, length)
+            extra = self.removal.offsets(step, examples) if mixed else np.zeros_like(examples)
+            start, length = self.removal.spans(self.rendered, examples, removed + extra)
+            unasked = self.removal.unasked(self.rendered, examples, length)
+            shortened: dict[str, Any] = self.batcher.cut(examples, start, length, unasked)
             if self.projects_targets_only:
-                shortened["rows"] = self.batcher.predicting(examples, length)
+                shortened["rows"] = self.batcher.predicting(examples, length, unasked)
+            if self.counts_right:
+                at_stage = torch.from_numpy(extra == 0)
+                shortened["at_stage"] = at_stage.to(self.args.device, non_blocking=True)
             return shortened
 
         return super().get_batch_samples(map(cut, epoch_iterator), num_batches, device)
@@ -288,7 +294,7 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         A causal model projects nothing but what predicts a target. T5 and its kind take the mean over the micro-batch,
         whatever they are told; here it is given its weight.
         """
-        rows = inputs.get("rows")
+        rows, at_stage = inputs.get("rows"), inputs.pop("at_stage", None)
         if num_items_in_batch is None or (rows is None and not self.encoder_decoder):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if rows is not None:
@@ -300,6 +306,9 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         else:
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
             weight = (inputs["labels"] != IGNORED).sum() / num_items_in_batch
+        if at_stage is not None:
+            right = right_targets(outputs["logits"].detach(), inputs["labels"], rows).all(1)
+            self._count_right(right, at_stage)
         if self.args.average_tokens_across_devices:  # counted over all of them, and then averaged
             weight *= self.accelerator.num_processes
         return (loss * weight, outputs) if return_outputs else loss * weight
