@@ -202,6 +202,20 @@ def test_the_ablations_stand_in_a_record(name: str, full: str, chain: int) -> No
         assert reached == ", ".join(f"{step:,}" if step else "-" for *_, step in found)
 
 
+def test_stages_that_wait_for_examples_stand_in_a_record() -> None:
+    table = rows("performance.md", "<!-- partial-3x3: begin -->", "<!-- partial-3x3: end -->")
+    assert len(table) == 2
+    for shown, steps, removed, reached, accuracy in table:
+        folder = ROOT / "records" / shown.split("`records/")[1].split("`")[0]
+        known = [row for row in json.loads((folder / "summary.json").read_text())["rows"] if row["method"] == "stepwise"]
+        assert [(row["seed"], row["n"]) for row in known] == [(0, 2000), (1, 2000), (2, 2000)]
+        assert {f"{row['train_steps']:,}" for row in known} == {steps}
+        assert accuracy == ", ".join(f"{row['accuracy']:.4f}" for row in known)
+        found = [course(folder / f"stepwise-seed{seed}" / "metrics.jsonl", 24) for seed in range(3)]
+        assert removed == ", ".join(f"{at:,}" if at else "-" for at, *_ in found)
+        assert reached == ", ".join(f"{step:,}" if step else "-" for *_, step in found)
+
+
 def course(metrics: Path, chain: int) -> tuple[int | None, int, int | None]:
     """When all of the chain is removed, how much is at the end, and the evaluation from which 0.95 is kept."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]

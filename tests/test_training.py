@@ -149,9 +149,9 @@ class Recorder(TrainerCallback):
     def watch(self, trainer: StepwiseInternalizationTrainer) -> None:
         cut = trainer.batcher.cut
 
-        def recorded(examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, torch.Tensor]:
+        def recorded(examples: np.ndarray, start: np.ndarray, length: np.ndarray, *unasked: Any) -> dict[str, Any]:
             self.cuts.setdefault(trainer.state.global_step, []).append((examples, start, length))
-            return cut(examples, start, length)
+            return cut(examples, start, length, *unasked)
 
         trainer.batcher.cut = recorded  # ty: ignore[invalid-assignment]
 
@@ -330,8 +330,8 @@ def test_the_baselines(schedule: str, left: int, architecture: str, tmp_path: Pa
     )
     cut = trainer.batcher.cut
 
-    def watched(examples: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, torch.Tensor]:
-        batch = cut(examples, start, length)
+    def watched(examples: np.ndarray, *spans: Any) -> dict[str, torch.Tensor]:
+        batch = cut(examples, *spans)
         for row, example in enumerate(examples):
             one = trainer.rendered[int(example)]
             answer = one.answer.tolist()

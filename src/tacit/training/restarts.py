@@ -196,7 +196,7 @@ class RestartingTrainer(Trainer):
 
         Raises:
             Interrupted: A signal stopped training; the checkpoint of its last step is on disk.
-            TacitError: There is no whole checkpoint of that name, or one of an older version; or the loss is not a
+            TacitError: There is no whole checkpoint of that name, or one of another version; or the loss is not a
                 finite number and no stage was good before.
         """
         if resume_from_checkpoint is True:

@@ -21,14 +21,15 @@ from tacit.errors import TacitError
 
 STATE = "stage_state.json"
 GOOD = "good"
+VERSION = 1  # of what `write_state` is given; one more whenever a training cannot go on from what was written before
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What `write_state` put into a checkpoint that is whole. Raises `TacitError` where an older version wrote it."""
+    """What `write_state` put into a checkpoint that is whole. Raises `TacitError` where another version wrote it."""
     state = _read(checkpoint)
-    if "readings" not in state:
+    if state.get("version") != VERSION:
         raise TacitError(
-            f"{checkpoint} was written by an older version of tacit, whose trainings this one cannot go on with; "
+            f"{checkpoint} was written by another version of tacit, whose trainings this one cannot go on with; "
             "start anew (`tacit run` with --overwrite)"
         )
     return state
@@ -43,12 +44,12 @@ def write_state(checkpoint: Path, state: dict[str, Any]) -> None:
 
     Args:
         checkpoint (`Path`): Its folder, with all other files.
-        state (`dict`): JSON values. The size of each of the other files is added.
+        state (`dict`): JSON values. The version and the size of each of the other files are added.
     """
     part = checkpoint / f"{STATE}.part"
     others = [path for path in sorted(checkpoint.iterdir()) if path.is_file() and path.name not in (STATE, part.name)]
     sizes = {path.name: path.stat().st_size for path in others}
-    part.write_text(json.dumps({**state, "files": sizes}), encoding="utf-8")
+    part.write_text(json.dumps({**state, "version": VERSION, "files": sizes}), encoding="utf-8")
     part.replace(checkpoint / STATE)
 
 
@@ -71,7 +72,7 @@ def last_whole_checkpoint(folder: str | os.PathLike) -> str | None:
     """The newest resume checkpoint that was written to its end, or None: of the last restart the one of most steps.
 
     Raises:
-        TacitError: There is one of an older version.
+        TacitError: There is one of another version.
     """
     whole = []
     for path in (*_numbered(Path(folder)), *_numbered(Path(folder) / GOOD)):
