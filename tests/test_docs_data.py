@@ -207,7 +207,8 @@ def test_stages_that_wait_for_examples_stand_in_a_record() -> None:
     assert len(table) == 2
     for shown, steps, removed, reached, accuracy in table:
         folder = ROOT / "records" / shown.split("`records/")[1].split("`")[0]
-        known = [row for row in json.loads((folder / "summary.json").read_text())["rows"] if row["method"] == "stepwise"]
+        rows_of_all = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["rows"]
+        known = [row for row in rows_of_all if row["method"] == "stepwise"]
         assert [(row["seed"], row["n"]) for row in known] == [(0, 2000), (1, 2000), (2, 2000)]
         assert {f"{row['train_steps']:,}" for row in known} == {steps}
         assert accuracy == ", ".join(f"{row['accuracy']:.4f}" for row in known)

@@ -305,7 +305,9 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [None, 0, 2])
-def test_a_checkpoint_of_another_version(version: int | None, whole: tuple[Path, torch.Tensor], tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_version(
+    version: int | None, whole: tuple[Path, torch.Tensor], tmp_path: Path
+) -> None:
     """Neither a traceback nor, silently, a new training in its place."""
     folder = killed(whole[0], tmp_path / "run", 10)
     path = folder / "checkpoint-10" / STATE
