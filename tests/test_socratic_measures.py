@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from scripts import tiny
 from tacit import models
+from tacit.errors import TacitError
 from tacit.evaluation.socratic import evaluate_dialogues, first_wrong, step_accuracy, summarise_dialogues
 from tacit.evaluation.statistics import wilson
 from tacit.rendering import Template
@@ -222,6 +223,11 @@ def pipeline_of(traces: Sequence[Trace], positions: int = 64) -> SocraticPipelin
     for student, role in zip(made, rows, strict=True):
         student.know(rows[role])
     return SocraticPipeline(*made, wording=wording)
+
+
+def test_no_problems() -> None:
+    with pytest.raises(TacitError, match="no problems"):
+        evaluate_dialogues(pipeline_of(sums(1)), [])
 
 
 def test_a_pipeline_that_knows_everything() -> None:

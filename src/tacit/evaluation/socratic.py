@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from tacit.errors import TacitError
 from tacit.evaluation.evaluate import Prediction, predict
 from tacit.evaluation.statistics import share
 from tacit.grading import GRADERS, NUMBER, same_answer
@@ -44,8 +45,10 @@ def evaluate_dialogues(
         are gold sub-questions: `gold_history`, the `step_accuracy` of the solver given the gold turns before each.
 
     Raises:
-        TacitError: A problem is empty, or a tokenizer cannot represent it.
+        TacitError: There are no problems, one is empty, or a tokenizer cannot represent it.
     """
+    if not traces:
+        raise TacitError("there are no problems to evaluate the pipeline on")
     task = pipeline.task
     dialogues = pipeline.reply([trace.question for trace in traces], batch_size, asked, plans)
     predictions = [predict(task, trace, said, grader) for trace, said in zip(traces, dialogues, strict=True)]
