@@ -687,6 +687,7 @@ def test_text_that_is_no_log(tmp_path: Path) -> None:
         ("<<1+1=2>>", ["<<1+1=2>>"], "spans"),
         ("<<1+1=2>> <<2+2=4>>", ["<<1+1=2>>", "<<2+2=4>>"], "spans"),
         ("1 2 + 0 3 ( 1 5 ) + 0 0 4", ["1 2", "+ 0 3", "( 1 5 )", "+ 0 0 4"], "terms"),
+        ("( 1 5 ) + ( 0 4 ) + 5", ["( 1 5 )", "+ ( 0 4 )", "+ 5"], "terms"),
         ("Half is left. So 3.5 kg! Right?", ["Half is left.", "So 3.5 kg!", "Right?"], "sentences"),
         ("Now Ada has it . now Ben has it .", ["Now Ada has it .", "now Ben has it ."], "sentences"),
         ("Ada : red ; Ben : blue ; so red", ["Ada : red ;", "Ben : blue ;", "so red"], "sentences"),

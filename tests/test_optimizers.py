@@ -63,7 +63,7 @@ def test_the_same_as_the_two_of_torch(
     architecture: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AdamW's part exactly; Muon's up to the rounding of bf16, which torch always computes in."""
-    monkeypatch.setattr("tacit.training.optimizers.fast_bf16", lambda: True)
+    monkeypatch.setattr("tacit.training.optimizers.fast_bf16", lambda device: True)
     ours = tiny.model(architecture=architecture, **config)
     theirs, begun = copy.deepcopy(ours), tiny.weights(ours)
     one = MuonAdamW(ours, **SETTINGS)
@@ -92,7 +92,7 @@ def test_the_same_as_the_two_of_torch(
 
 def test_float32_follows_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
     """Muon in a plain loop in float64, one matrix after another: Nesterov momentum, five steps of Newton-Schulz."""
-    monkeypatch.setattr("tacit.training.optimizers.fast_bf16", lambda: False)
+    monkeypatch.setattr("tacit.training.optimizers.fast_bf16", lambda device: False)
     generator = torch.Generator().manual_seed(0)
     shapes, lr, decay, momentum = [(8, 24), (24, 8), (8, 24), (8, 8)], 0.03, 0.1, 0.9
     ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
@@ -120,7 +120,7 @@ def test_all_of_one_shape_at_once_is_one_after_another(
     architecture: str, config: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside torch's own; the rest is rounding in bfloat16, at a rate where it would show."""
-    monkeypatch.setattr("tacit.training.optimizers.fast_bf16", lambda: True)
+    monkeypatch.setattr("tacit.training.optimizers.fast_bf16", lambda device: True)
     theirs = tiny.model(architecture=architecture, **config).to(device)
     ours = copy.deepcopy(theirs)
     begun = tiny.weights(theirs)

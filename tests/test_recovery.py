@@ -131,18 +131,22 @@ def test_what_was_never_learned_cannot_collapse() -> None:
     assert "no stage reached a validation exact match of 0.05 (best: 0.040)" in str(watched.tell_end(24))
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.02, 0.06, 0.2, 0.5, 1.0])), max_size=30))
-def test_the_last_good_stage_against_a_plain_search(steps: list[tuple[int, float]]) -> None:
+matches = st.sampled_from([0.0, 0.02, 0.06, 0.2, 0.5, 1.0])
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), matches, st.booleans()), max_size=30))
+def test_the_last_good_stage_against_a_plain_search(steps: list[tuple[int, float, bool]]) -> None:
     """Of all evaluations that were good when they came: most removed, then the highest, then the first."""
     watched, removed, curve = Recovery(), 0, []
-    for step, (more, exact_match) in enumerate(steps):
+    for step, (more, exact_match, within_step) in enumerate(steps):
         removed += more
         curve.append((step, removed, exact_match))
-        watched.observe(step, removed, exact_match)
+        watched.observe(step, removed, exact_match, within_step)
     good = [
         (step, removed, match)
-        for step, removed, match in curve
-        if match >= FLOOR and match >= 0.5 * max(m for s, _, m in curve if s <= step)
+        for (step, removed, match), (*_, within_step) in zip(curve, steps, strict=True)
+        if not within_step
+        and match >= FLOOR and match >= 0.5 * max(m for s, _, m in curve if s <= step)
     ]
     best = max(good, key=lambda found: (found[1], found[2], -found[0]), default=None)
     assert best == (watched.good and (watched.good.step, watched.good.removed, watched.good.exact_match))
@@ -481,6 +485,17 @@ def test_steps_that_run_out_are_no_collapse(tmp_path: Path) -> None:
     assert not tiny.metrics(tmp_path, "restart")
     assert "the steps ran out at" in str(trainer.outcome)
     assert tiny.metrics(tmp_path, "outcome")[0]["text"] == trainer.student().info["outcome"]
+
+
+def test_only_what_can_write_the_rest_is_good(tmp_path: Path) -> None:
+    """With partial steps only read, a training that ends within a step gives the last border between steps back."""
+    trainer = made(tmp_path, lambda *_: 0.8, learn_partial_steps=False, stage_patience=2, max_steps=14, max_restarts=1)
+    trainer.train()
+    (restart,) = tiny.metrics(tmp_path, "restart")
+    assert "ended within a step, at 5 of 8 removed" in restart["text"]
+    assert "(3 removed, exact match 0.80)" in restart["text"]
+    assert "within a step" in trainer.student().info["outcome"]
+    assert trainer.removed in (3, 8)
 
 
 def test_nothing_was_ever_good(tmp_path: Path) -> None:

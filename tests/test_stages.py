@@ -408,14 +408,9 @@ def plain_batch(
     }
 
 
-def plain_batch_apart(
-    some: list[Sequence], chains: list[list[int]], unasked: list[int] | None = None
-) -> dict[str, list[list[int]]]:
+def plain_batch_apart(some: list[Sequence], chains: list[list[int]]) -> dict[str, list[list[int]]]:
     """For an encoder-decoder: the prompts are read, the rest is written."""
-    counts = unasked or [0] * len(some)
-    targets = [
-        [IGNORED] * count + chain[count:] + one.answer for one, chain, count in zip(some, chains, counts, strict=True)
-    ]
+    targets = [chain + one.answer for one, chain in zip(some, chains, strict=True)]
     longest, widest = max(len(one.prompt) for one in some), max(map(len, targets))
     return {
         "input_ids": [one.prompt + [PAD] * (longest - len(one.prompt)) for one in some],
@@ -451,9 +446,9 @@ def test_removal_is_what_a_plain_loop_does(
     assert as_lists(batch) == (plain_batch_apart if apart else plain_batch)(picked, chains)
 
 
-@given(sequences(), st.booleans(), st.data())
-def test_partial_steps_are_read_and_no_targets(some: list[Sequence], apart: bool, data: st.DataObject) -> None:
-    rendered, examples = as_renderings(some, apart), np.arange(len(some))
+@given(sequences(), st.data())
+def test_partial_steps_are_read_and_no_targets(some: list[Sequence], data: st.DataObject) -> None:
+    rendered, examples = as_renderings(some), np.arange(len(some))
     amounts = data.draw(st.lists(st.integers(0, 20), min_size=len(some), max_size=len(some)))
     removal = Removal(learn_partial_steps=False)
     start, length = removal.spans(rendered, examples, np.array(amounts))
@@ -463,11 +458,10 @@ def test_partial_steps_are_read_and_no_targets(some: list[Sequence], apart: bool
     batcher = Batcher(rendered, PAD)
     batch = batcher.cut(examples, start, length, unasked)
     chains = [plain_removal(one, "token", "left", k) for one, k in zip(some, amounts, strict=True)]
-    assert as_lists(batch) == (plain_batch_apart if apart else plain_batch)(some, chains, counts)
-    if not apart:
-        labels = batch["labels"].flatten()
-        asked = [at for at, label in enumerate(labels.tolist()) if label != IGNORED]
-        assert (batcher.predicting(examples, length, unasked) + 1).tolist() == asked
+    assert as_lists(batch) == plain_batch(some, chains, counts)
+    labels = batch["labels"].flatten()
+    asked = [at for at, label in enumerate(labels.tolist()) if label != IGNORED]
+    assert (batcher.predicting(examples, length, unasked) + 1).tolist() == asked
     assert not Removal().unasked(rendered, examples, length).any()
 
 

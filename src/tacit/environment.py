@@ -39,18 +39,22 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def fast_bf16() -> bool:
-    """Whether bf16 matrix products are faster than float32's here, on a GPU or a processor.
+def fast_bf16(device: str) -> bool:
+    """Whether bf16 matrix products are faster than float32's here.
 
     AMX is made for it. With avx512_bf16 alone, AMD's processors are faster in it, Intel's slower: docs/performance.md.
+
+    Args:
+        device (`str`): `"cuda"`; else the processor is asked about.
     """
     import torch
 
-    if torch.cuda.is_available():
+    if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.cpu._is_amx_tile_supported():
         return True
-    return torch.cpu._is_avx512_bf16_supported() and "AMD" in processor()
+    made_by_amd = any(mark in processor() for mark in ("AMD ", "AuthenticAMD"))  # "AMD64" may be anybody's
+    return torch.cpu._is_avx512_bf16_supported() and made_by_amd
 
 
 def _cores() -> int:

@@ -377,7 +377,8 @@ class Batcher:
 
         Args:
             examples, start, length (`np.ndarray` of shape (B,)): Indices into the renderings, and the spans.
-            unasked (`int` or `np.ndarray` of shape (B,)): So many tokens behind the prompt are no targets.
+            unasked (`int` or `np.ndarray` of shape (B,)): So many tokens behind the prompt are no targets; of causal
+                models alone, since the decoder of others reads nothing but its targets.
 
         Returns:
             `input_ids`, `attention_mask` and `labels`, int64 of shape (B, longest): padded on the right; labels are
@@ -390,7 +391,7 @@ class Batcher:
         if self.rendered.encoder_decoder:
             ids, real, _ = self._gather(offsets, prompt, prompt, np.zeros_like(prompt))
             targets, target, _ = self._gather(offsets + prompt, kept - prompt, start - prompt, length)
-            labels = self._labels(targets, target, np.zeros_like(prompt) + unasked)
+            labels = self._labels(targets, target, np.zeros_like(prompt))
             return {"input_ids": ids, "attention_mask": real.long(), "labels": labels}
         ids, real, original = self._gather(offsets, kept, start, length)
         labels = self._labels(ids, real, prompt + unasked)

@@ -3,7 +3,8 @@
 Greedy decoding writes the whole target exactly if and only if every target token is the arg-max given the gold prefix.
 So the exact match of a student that writes nothing but its answer needs one forward pass a problem and no generation.
 It holds on tokens, without logits processors, and up to ties of the arithmetic. Of a student that writes reasoning it
-is a lower bound: another chain may end in the right answer.
+is a lower bound: another chain may end in the right answer. It says nothing of one that was not taught to write the
+rest of a step (`Removal.learn_partial_steps`): that is given here, and the student must go on from it.
 """
 
 from __future__ import annotations

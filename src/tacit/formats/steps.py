@@ -27,7 +27,7 @@ def split_steps(chain: str) -> tuple[list[str], str]:
     if SPANS_ONLY.fullmatch(chain):
         return SPAN.findall(chain), "spans"
     if SPACED_SUM.fullmatch(chain):
-        return [term for term in re.split(r" (?=[+(] )", chain) if term], "terms"
+        return re.split(r" (?=\+ )|(?<!\+) (?=\( )", chain), "terms"
     return [sentence for sentence in SENTENCE_END.split(chain) if sentence], "sentences"
 
 

@@ -66,8 +66,8 @@ class StepwiseInternalizationConfig(TrainingArguments):
     learn_partial_steps: bool = field(
         default=True,
         metadata={
-            "help": "What is left of a partly removed step is a target, as published; false: it is only read (tokens "
-            "removed from the left)."
+            "help": "What is left of a partly removed step is a target, as published; false: it is only read, and a "
+            "model that stops there cannot write it (causal models, tokens removed from the left)."
         },
     )
     removal_start: int = field(default=0, metadata={"help": "Removed from the first step on."})
@@ -192,8 +192,8 @@ class StepwiseInternalizationConfig(TrainingArguments):
         self.remove_all_after = float(self.remove_all_after)
         if not self.removal_smoothing > 0:
             raise TacitError(f"removal_smoothing must be positive (inf is off); got {self.removal_smoothing}")
-        if self.recovery_exact_match is not None and not 0 < self.recovery_exact_match <= 1:
-            raise TacitError(f"recovery_exact_match must be above 0 and at most 1; got {self.recovery_exact_match}")
+        if self.recovery_exact_match is not None and not 0 < self.recovery_exact_match < 1:  # 1 is never reached
+            raise TacitError(f"recovery_exact_match must lie between 0 and 1; got {self.recovery_exact_match}")
         if not self.learn_partial_steps and (self.removal_unit != "token" or self.removal_side != "left"):
             raise TacitError("learn_partial_steps: false goes with removal_unit=token and removal_side=left")
         if not 0 <= self.collapse_below < self.restart_below <= 1:
@@ -218,7 +218,7 @@ class StepwiseInternalizationConfig(TrainingArguments):
         if self.deepspeed:
             raise TacitError("DeepSpeed cannot reset the optimizer between stages; use FSDP2 for sharding")
         if self.bf16 is None:
-            self.bf16 = fast_bf16()
+            self.bf16 = fast_bf16("cuda" if torch.cuda.is_available() and not self.use_cpu else "cpu")
         if self.bf16 and not torch.cuda.is_available():
             self.use_cpu = True
         super().__post_init__()

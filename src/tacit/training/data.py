@@ -127,3 +127,5 @@ def _check_encoder_decoder(model: Any, args: StepwiseInternalizationConfig) -> N
         )
     if args.label_smoothing_factor:
         raise TacitError("label_smoothing_factor goes with causal models only")
+    if not args.learn_partial_steps:  # what is no label, the decoder does not read either
+        raise TacitError("learn_partial_steps: false goes with causal models only")

@@ -41,7 +41,8 @@ class Muon(torch.optim.Muon):
 
     def __init__(self, params: Any, lr: float, weight_decay: float = 0.0, momentum: float = 0.95) -> None:
         super().__init__(params, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")
-        self.precision = torch.bfloat16 if fast_bf16() else torch.float32
+        device = self.param_groups[0]["params"][0].device.type
+        self.precision = torch.bfloat16 if fast_bf16(device) else torch.float32
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # ty: ignore[incompatible-method-override]

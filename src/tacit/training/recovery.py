@@ -21,21 +21,23 @@ class Evaluation:
     """The exact match (0 to 1) after an optimizer step, with so much removed.
 
     `step` counts from the beginning of the training as if nothing had been lost, as checkpoints do; `spent` counts all
-    optimizer steps.
+    optimizer steps. `within_step`: what is left of a step was given, not asked for; the model cannot write it.
     """
 
     step: int
     spent: int
     removed: int
     exact_match: float
+    within_step: bool = False
 
 
 @dataclass
 class Recovery:
     """Watches one training and its restarts.
 
-    A stage is good while its exact match is at least `FLOOR` and `restart_below` times the best so far. The last good
-    stage is the one with most removed; at the same removal, the evaluation with the highest exact match.
+    A stage is good while its exact match is at least `FLOOR` and `restart_below` times the best so far, and its model
+    can write all that is left. The last good stage is the one with most removed; at the same removal, the evaluation
+    with the highest exact match.
 
     Args:
         max_restarts (`int`): How often a training may go back; 0 is off.
@@ -73,9 +75,9 @@ class Recovery:
         """The exact match below which a training may have collapsed."""
         return self.collapse_below * self.best
 
-    def observe(self, step: int, removed: int, exact_match: float) -> bool:
+    def observe(self, step: int, removed: int, exact_match: float, within_step: bool = False) -> bool:
         """Takes note of an evaluation. Returns whether it is the last good one from now on."""
-        self.last = Evaluation(step, self.lost + step, removed, exact_match)
+        self.last = Evaluation(step, self.lost + step, removed, exact_match, within_step)
         self.best = max(self.best, exact_match)
         if exact_match < self.threshold:
             self.low.append((step, exact_match))
@@ -88,7 +90,7 @@ class Recovery:
         return False
 
     def _is_good(self, found: Evaluation) -> bool:
-        return found.exact_match >= max(FLOOR, self.restart_below * self.best)
+        return not found.within_step and found.exact_match >= max(FLOOR, self.restart_below * self.best)
 
     def collapse(self, total: int) -> str | None:
         """Why the training has collapsed, in words; None while there is hope, or nothing to go back to.
@@ -115,6 +117,11 @@ class Recovery:
         """Why a training that has used all its steps counts as collapsed, in words; else None."""
         if self.good is None or self.last is None or self._is_good(self.last):
             return None
+        if self.last.within_step:
+            return (
+                f"training ended within a step, at {self.last.removed} of {total} removed: the model cannot write the "
+                "rest of the step, which it only read"
+            )
         return (
             f"training ended with a validation exact match of {self.last.exact_match:.2f} (best: {self.best:.2f}) at "
             f"{self.last.removed} of {total} removed"

@@ -297,11 +297,11 @@ class RestartingTrainer(Trainer):
 
     # --- what collapses goes back ------------------------------------------------------------------------------------
 
-    def _watch(self, removed: int, exact_match: float) -> None:
+    def _watch(self, removed: int, exact_match: float, within_step: bool) -> None:
         """Shows an evaluation to the recovery; all ranks take the first one's, and so the same decision."""
         if self.args.world_size > 1:
             (exact_match,) = broadcast_object_list([exact_match])
-        if self.recovery.observe(self.state.global_step, removed, exact_match):
+        if self.recovery.observe(self.state.global_step, removed, exact_match, within_step):
             self.control.should_save = True
         self._collapse = self._collapse or self.recovery.collapse(self.schedule.total)
         if self._collapse:

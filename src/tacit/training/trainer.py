@@ -135,6 +135,8 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         self.projects_targets_only = self._projects_targets_only()
         # Whether the schedule waits for examples to be right.
         self.counts_right = args.schedule == "adaptive" and args.recovery_exact_match is not None
+        if self.counts_right and not (self.encoder_decoder or self.projects_targets_only):
+            raise TacitError("recovery_exact_match does not go with a model whose loss is more than its cross entropy")
         self.target_loss = partial(target_loss, label_smoothing=args.label_smoothing_factor)
         self.compiled: list[torch.nn.Module] = []  # the parts that are, while it trains
         if args.torch_compile:
@@ -369,7 +371,10 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if self.recovery.on and self.is_in_train and eval_dataset is None:
-            self._watch(removed, float(whole.mean()))
+            every = np.arange(len(batcher.rendered))
+            _, length = self.removal.spans(batcher.rendered, every, removed)
+            within_step = bool(self.removal.unasked(batcher.rendered, every, length).any())
+            self._watch(removed, float(whole.mean()), within_step)
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
