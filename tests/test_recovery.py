@@ -145,8 +145,7 @@ def test_the_last_good_stage_against_a_plain_search(steps: list[tuple[int, float
     good = [
         (step, removed, match)
         for (step, removed, match), (*_, within_step) in zip(curve, steps, strict=True)
-        if not within_step
-        and match >= FLOOR and match >= 0.5 * max(m for s, _, m in curve if s <= step)
+        if not within_step and match >= FLOOR and match >= 0.5 * max(m for s, _, m in curve if s <= step)
     ]
     best = max(good, key=lambda found: (found[1], found[2], -found[0]), default=None)
     assert best == (watched.good and (watched.good.step, watched.good.removed, watched.good.exact_match))
