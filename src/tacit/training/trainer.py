@@ -300,9 +300,8 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         if num_items_in_batch is None or (rows is None and not self.encoder_decoder):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if rows is not None:
-            head = self.accelerator.unwrap_model(model).get_output_embeddings()
             read = {name: value for name, value in inputs.items() if name not in ("labels", "rows")}
-            logits = target_logits(model, head, rows, **read)
+            logits = target_logits(model, self._head, rows, **read)
             loss = self.target_loss(logits, inputs["labels"].flatten()[rows + 1])
             weight, outputs = 1 / num_items_in_batch, {"logits": logits}
         else:
@@ -314,6 +313,11 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         if self.args.average_tokens_across_devices:  # counted over all of them, and then averaged
             weight *= self.accelerator.num_processes
         return (loss * weight, outputs) if return_outputs else loss * weight
+
+    @cached_property
+    def _head(self) -> torch.nn.Module:
+        """What projects to the vocabulary; looked up once, since unwrapping searches for packages each time."""
+        return self.network.get_output_embeddings()
 
     @cached_property
     def _operations_per_token(self) -> int:
