@@ -87,7 +87,7 @@ def parse() -> argparse.Namespace:
     add("--width", type=int, default=768, help="of the large model")
     add("--traces", type=int, default=8192, help="to train on")
     add("--batch", type=int, default=16, help="of training; at 32 GPT-2 small's table needs more than 24 GiB")
-    add("--best-batch", type=int, help="one more table: our trainer in bf16 at this batch, compiled and not")
+    add("--best-batch", type=int, help="one more table: our trainer in bf16 at this batch, compiled and not, and with fewer words")
     add("--batches", type=int, nargs="+", default=[1, 16, 256], help="of inference")
     add("--rounds", type=int, default=4, help="of alternating turns; half as many in inference")
     add("--seconds", type=float, default=1.0, help="of a turn of training, about; at least one step")
@@ -122,10 +122,13 @@ def training_tables(options: argparse.Namespace, large: Setting, small: Setting)
     if options.best_batch:
         eager = of("trainer", "bf16", size=options.best_batch)
         best = dataclasses.replace(eager, compiled=True)
+        own_words = dataclasses.replace(large, name=f"{large.name}, vocabulary of its words", tokenizer="words")
+        fewer = dataclasses.replace(best, setting=own_words)
         wanted = 8.0 if options.digits == "9x9" else None
-        tables.append([Comparison(best, official, "tokens", wanted), Comparison(best, eager, "tokens")])
+        pairs = [Comparison(ours, official, "tokens", wanted) for ours in (fewer, best)]
+        tables.append([*pairs, Comparison(best, eager, "tokens")])
     vocabulary = {"name": "the same with GPT-2's vocabulary", "tokenizer": options.tokenizer}
-    wide = dataclasses.replace(small, **vocabulary, attn_implementation=None)
+    wide = dataclasses.replace(small, **vocabulary, attn_implementation=None, positions=1024)
     own = "bf16" if fast_bf16("cuda" if torch.cuda.is_available() else "cpu") else "fp32"  # the recipe's default here
     ours = of("trainer", own, small, 32)
     tiny = [

@@ -50,6 +50,7 @@ class Setting:
         training (`dict`): Fields of `StepwiseInternalizationConfig`.
         size (`int`): Traces.
         attn_implementation (`str`, *optional*): Of our loops.
+        positions (`int`): Of the model.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Setting:
     training: Mapping[str, Any]
     size: int
     attn_implementation: str | None = None
+    positions: int = 1024
 
     def traces(self) -> list[Trace]:
         """The training traces."""
@@ -75,8 +77,7 @@ class Setting:
 
     def model(self, tokenizer: Any) -> Any:
         """The model for the vocabulary of a tokenizer."""
-        positions = 64 if self.tokenizer == "words" else 1024
-        return from_config("gpt2", self.config, tokenizer, positions, 0, self.attn_implementation)
+        return from_config("gpt2", self.config, tokenizer, self.positions, 0, self.attn_implementation)
 
 
 def gpt2(name: str, digits: str, layers: int, width: int, tokenizer: str, size: int) -> Setting:
@@ -99,6 +100,7 @@ def quickstart(size: int) -> Setting:
         {"schedule": "keep_all", **{key: settings[key] for key in own if key in settings}},
         size,
         recipe.model.attn_implementation,
+        positions=64,
     )
 
 
