@@ -87,7 +87,7 @@ def parse() -> argparse.Namespace:
     add("--width", type=int, default=768, help="of the large model")
     add("--traces", type=int, default=8192, help="to train on")
     add("--batch", type=int, default=16, help="of training; at 32 GPT-2 small's table needs more than 24 GiB")
-    add("--best-batch", type=int, help="one more table: our trainer in bf16 at this batch: compiled, not, and of few words")
+    add("--best-batch", type=int, help="one more table: our trainer in bf16 at this batch, at its best and plain")
     add("--batches", type=int, nargs="+", default=[1, 16, 256], help="of inference")
     add("--rounds", type=int, default=4, help="of alternating turns; half as many in inference")
     add("--seconds", type=float, default=1.0, help="of a turn of training, about; at least one step")
