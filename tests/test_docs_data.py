@@ -202,8 +202,10 @@ def test_the_ablations_stand_in_a_record(name: str, full: str, chain: int) -> No
         assert reached == ", ".join(f"{step:,}" if step else "-" for *_, step in found)
 
 
-def test_stages_that_wait_for_examples_stand_in_a_record() -> None:
-    table = rows("performance.md", "<!-- partial-3x3: begin -->", "<!-- partial-3x3: end -->")
+@pytest.mark.parametrize("name", ["partial-3x3"])
+def test_other_ways_on_3x3_digits_stand_in_records(name: str) -> None:
+    """Examples to wait for, and larger batches: each a record of its own beside the full method's."""
+    table = rows("performance.md", f"<!-- {name}: begin -->", f"<!-- {name}: end -->")
     assert len(table) == 2
     for shown, steps, removed, reached, accuracy in table:
         folder = ROOT / "records" / shown.split("`records/")[1].split("`")[0]
@@ -214,6 +216,24 @@ def test_stages_that_wait_for_examples_stand_in_a_record() -> None:
         assert accuracy == ", ".join(f"{row['accuracy']:.4f}" for row in known)
         found = [course(folder / f"stepwise-seed{seed}" / "metrics.jsonl", 24) for seed in range(3)]
         assert removed == ", ".join(f"{at:,}" if at else "-" for at, *_ in found)
+        assert reached == ", ".join(f"{step:,}" if step else "-" for *_, step in found)
+
+
+def test_larger_batches_stand_in_a_record() -> None:
+    folder = ROOT / "records" / "larger-batches-4x2"
+    known = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["rows"]
+    names = list(dict.fromkeys(row["varied"]["methods.stepwise"] for row in known))
+    table = rows("performance.md", "<!-- larger-batches-4x2: begin -->", "<!-- larger-batches-4x2: end -->")
+    assert len(table) == len(names)
+    for shown, steps, removed, reached, accuracy in table:
+        name = max((one for one in names if shown.startswith(one)), key=len)
+        own = [row for row in known if row["varied"]["methods.stepwise"] == name]
+        assert [(row["seed"], row["n"]) for row in own] == [(0, 2000), (1, 2000), (2, 2000)]
+        assert {f"{row['train_steps']:,}" for row in own} == {steps}
+        assert accuracy == ", ".join(f"{row['accuracy']:.4f}" for row in own)
+        cell = f"stepwise-{name.replace(' ', '_')}"
+        found = [course(folder / f"{cell}-seed{seed}" / "metrics.jsonl", 12) for seed in range(3)]
+        assert removed == ", ".join(f"{at:,}" for at, *_ in found)
         assert reached == ", ".join(f"{step:,}" if step else "-" for *_, step in found)
 
 
