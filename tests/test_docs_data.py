@@ -202,7 +202,7 @@ def test_the_ablations_stand_in_a_record(name: str, full: str, chain: int) -> No
         assert reached == ", ".join(f"{step:,}" if step else "-" for *_, step in found)
 
 
-@pytest.mark.parametrize("name", ["partial-3x3"])
+@pytest.mark.parametrize("name", ["partial-3x3", "larger-batches-3x3"])
 def test_other_ways_on_3x3_digits_stand_in_records(name: str) -> None:
     """Examples to wait for, and larger batches: each a record of its own beside the full method's."""
     table = rows("performance.md", f"<!-- {name}: begin -->", f"<!-- {name}: end -->")
