@@ -225,6 +225,26 @@ def test_larger_batches_stand_in_a_record() -> None:
         assert figures == three_seeds(own, folder / f"stepwise-{name.replace(' ', '_')}", 12)
 
 
+def test_what_failed_with_larger_batches_stands_in_logs() -> None:
+    names = [
+        "batch-128-patience-450",
+        "batch-128-rate-8e-3",
+        "batch-128-patience-230",
+        "batch-128-linear-98",
+        "batch-128-patience-500-rest-at-once",
+        "rest-at-once",
+    ]
+    table = rows("performance.md", "<!-- batch-128-3x3: begin -->", "<!-- batch-128-3x3: end -->")
+    for name, (_, *figures) in zip(names, table[1:], strict=True):  # the first is a record's
+        path = ROOT / "records" / "stepwise-search" / f"3x3-{name}-seed0.jsonl"
+        about, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        begun = {line["removed"]: f"{line['step']:,}" for line in lines if line["event"] == "stage"}
+        ends = begun.get(24, f"{max(begun)} of 24")
+        accuracy = about["note"].split(" of 2,000")[0] + (", the rest written" if 24 not in begun else "")
+        assert figures == [f"{about['train']['max_steps']:,}", begun[12], begun[17], ends, accuracy]
+        assert lines[-1]["step"] == about["train"]["max_steps"]
+
+
 def three_seeds(own: list[dict], cell: Path, chain: int) -> list[str]:
     """Steps, when all is removed, the evaluation from which 0.95 is kept, accuracy: of seeds 0, 1, 2 of a record."""
     assert [(row["seed"], row["n"]) for row in own] == [(0, 2000), (1, 2000), (2, 2000)]

@@ -545,8 +545,8 @@ def test_a_loss_that_is_no_number_and_no_way_back(settings: dict[str, Any], scri
     assert (outcome["step"], outcome["text"]) == (20, "the loss is not a finite number (nan) at step 20")
 
 
-def test_off_is_as_if_it_did_not_exist(tmp_path: Path) -> None:
-    """A healthy training is the same with and without it; without it, a dead one goes on to its end."""
+def test_without_restarts(tmp_path: Path) -> None:
+    """A healthy training is the same with and without them; a dead one then goes on to its end, and says so."""
     weights = []
     for name, restarts in (("on", 2), ("off", 0)):
         trainer = made(tmp_path / name, lambda *_: 0.8, max_restarts=restarts)
@@ -559,8 +559,39 @@ def test_off_is_as_if_it_did_not_exist(tmp_path: Path) -> None:
     trainer = made(tmp_path / "dead", dies, max_restarts=0)
     trainer.train()
     assert trainer.state.global_step == STEPS
-    assert not tiny.metrics(tmp_path / "dead", "restart", "outcome")
+    assert not tiny.metrics(tmp_path / "dead", "restart")
     assert not (tmp_path / "dead" / GOOD).exists()
+    (outcome,) = tiny.metrics(tmp_path / "dead", "outcome")
+    assert outcome["text"] == trainer.student().info["outcome"]
+    assert outcome["text"] == "training ended with a validation exact match of 0.00 (best: 0.80) at 8 of 8 removed"
+
+
+@pytest.mark.parametrize(
+    ("settings", "script", "text"),
+    [
+        ({"max_steps": 14}, lambda *_: 0.8, "the steps ran out at 5 of 8 removed"),
+        ({"max_steps": 14, "learn_partial_steps": False, "stage_patience": 2}, lambda *_: 0.8, "ended within a step"),
+        ({}, lambda *_: 0.0, "no stage reached a validation exact match of 0.05 (best: 0.000)"),
+        ({"schedule": "linear", "removal_per_epoch": 64}, dies, "of 0.00 (best: 0.80)"),
+    ],
+)
+def test_every_end_without_restarts_is_told(
+    settings: dict[str, Any], script: Script, text: str, tmp_path: Path
+) -> None:
+    trainer = made(tmp_path, script, max_restarts=0, **settings)
+    trainer.train()
+    (outcome,) = tiny.metrics(tmp_path, "outcome")
+    assert text in outcome["text"]
+    assert "go back to" not in outcome["text"]
+    assert outcome["text"] == trainer.student().info["outcome"]
+
+
+@pytest.mark.parametrize("schedule", ["keep_all", "remove_all"])
+def test_a_baseline_is_not_watched(schedule: str, tmp_path: Path) -> None:
+    trainer = made(tmp_path, lambda *_: 0.0, schedule=schedule)
+    trainer.train()
+    assert trainer.outcome is None
+    assert not tiny.metrics(tmp_path, "restart", "outcome")
 
 
 def test_a_new_training_forgets_the_old_one(tmp_path: Path) -> None:

@@ -243,11 +243,8 @@ class StepwiseInternalizationConfig(TrainingArguments):
         )
 
     def make_recovery(self) -> Recovery:
-        """What watches a training; off without validation, and where no chain disappears while it goes on."""
-        watched = self.eval_strategy != "no" and self.schedule not in ("keep_all", "remove_all")
-        return Recovery(
-            self.max_restarts if watched else 0, self.collapse_below, self.collapse_patience, self.restart_below
-        )
+        """What watches a training."""
+        return Recovery(self.max_restarts, self.collapse_below, self.collapse_patience, self.restart_below)
 
     def make_schedule(self, rendered: Renderings, steps_per_epoch: int) -> Schedule:
         """The schedule for these training sequences."""

@@ -40,7 +40,7 @@ class Recovery:
     with the highest exact match.
 
     Args:
-        max_restarts (`int`): How often a training may go back; 0 is off.
+        max_restarts (`int`): How often a training may go back; with 0 it is watched, no more.
         collapse_below (`float`): Share of the best exact match below which a training may have collapsed.
         collapse_patience (`int`): Optimizer steps in a row that it stays there without rising, until it has.
         restart_below (`float`): Share of the best exact match below which a training must not end.
@@ -67,7 +67,7 @@ class Recovery:
 
     @property
     def on(self) -> bool:
-        """Whether anything is watched at all."""
+        """Whether a training goes back at all."""
         return self.max_restarts > 0
 
     @property
@@ -161,10 +161,8 @@ class Recovery:
         if self.last is None:
             return None
         if self.good is None:
-            return (
-                f"no stage reached a validation exact match of {FLOOR} (best: {self.best:.3f}): there was nothing to "
-                "go back to"
-            )
+            found = f"no stage reached a validation exact match of {FLOOR} (best: {self.best:.3f})"
+            return f"{found}: there was nothing to go back to" if self.on else found
         if self.last.removed < total:
             return (
                 f"the steps ran out at {self.last.removed} of {total} removed, with a validation exact match of "

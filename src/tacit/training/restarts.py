@@ -192,7 +192,8 @@ class RestartingTrainer(Trainer):
         """As `Trainer.train`; `True` resumes from the last whole checkpoint, or starts where there is none.
 
         A training that collapses goes back to its last good stage, at most `max_restarts` times. If that does not
-        help, the model is that stage's in the end, and `outcome` says so.
+        help, the model is that stage's in the end, and `outcome` says so. With `max_restarts` of 0 the model is what
+        the last step left, and `outcome` says if that is no good.
 
         Raises:
             Interrupted: A signal stopped training; the checkpoint of its last step is on disk.
@@ -292,7 +293,7 @@ class RestartingTrainer(Trainer):
             "readings": readings,
         }
         write_state(folder, state)
-        if self.recovery.good is not None and self.recovery.good.step == step:
+        if self.recovery.on and self.recovery.good is not None and self.recovery.good.step == step:
             keep_good(self.folder, step)
 
     # --- what collapses goes back ------------------------------------------------------------------------------------
@@ -301,7 +302,10 @@ class RestartingTrainer(Trainer):
         """Shows an evaluation to the recovery; all ranks take the first one's, and so the same decision."""
         if self.args.world_size > 1:
             (exact_match,) = broadcast_object_list([exact_match])
-        if self.recovery.observe(self.state.global_step, removed, exact_match, within_step):
+        better = self.recovery.observe(self.state.global_step, removed, exact_match, within_step)
+        if not self.recovery.on:
+            return
+        if better:
             self.control.should_save = True
         self._collapse = self._collapse or self.recovery.collapse(self.schedule.total)
         if self._collapse:
@@ -312,7 +316,7 @@ class RestartingTrainer(Trainer):
         if self.state.global_step >= self.state.max_steps:
             for step, reading in self._readings.items():  # those that nobody has read yet
                 self._check_finite(step, reading.read()[0])
-            if self.recovery.on and not self._collapse:
+            if not self._collapse:
                 return self.recovery.failure(self.schedule.total)
         return self._collapse
 
@@ -343,11 +347,13 @@ class RestartingTrainer(Trainer):
     def _finish(self, reason: str | None) -> None:
         """At the end: what happened, in words; where all restarts have failed, the model of the last good stage."""
         good, total = self.recovery.good, self.schedule.total
-        if reason and good:
+        if reason and not self.recovery.on:
+            self.outcome = reason
+        elif reason and good:
             self._load_from_checkpoint(str(good_checkpoint(self.folder, good.step)))
             self.removed = good.removed
             self.outcome = self.recovery.tell_given_up(reason, total)
-        elif self.recovery.on and self.state.global_step >= self.state.max_steps:
+        elif self.state.global_step >= self.state.max_steps:
             self.outcome = self.recovery.tell_end(total)
         if self.outcome:
             self._tell("outcome", self.spent, text=self.outcome)

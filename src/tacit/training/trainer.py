@@ -42,7 +42,7 @@ from tacit.models import (
     target_logits,
 )
 from tacit.rendering import Renderings, render
-from tacit.stages import IGNORED, Batcher
+from tacit.stages import IGNORED, Batcher, ConstantSchedule
 from tacit.student import Student
 from tacit.tasks import CUSTOM, Task
 from tacit.trace import Trace
@@ -374,7 +374,7 @@ class StepwiseInternalizationTrainer(RestartingTrainer):
         }
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        if self.recovery.on and self.is_in_train and eval_dataset is None:
+        if self.is_in_train and eval_dataset is None and not isinstance(self.schedule, ConstantSchedule):
             every = np.arange(len(batcher.rendered))
             _, length = self.removal.spans(batcher.rendered, every, removed)
             within_step = bool(self.removal.unasked(batcher.rendered, every, length).any())
