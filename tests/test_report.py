@@ -33,8 +33,8 @@ from tacit.report.figures import (
     tradeoff_figure,
 )
 from tacit.report.finding import finding
-from tacit.report.page import ASKED_OTHERWISE, _colors
-from tacit.report.reading import Curves, Row, cell_name, read_run
+from tacit.report.page import ASKED_OTHERWISE, _colors, _lines
+from tacit.report.reading import Cell, Curves, Predictions, Row, cell_name, read_run
 from tacit.report.words import NAMES, amount, chance, duration, gain, percent, ratio, speed
 from tacit.run import implicit
 from tacit.socratic import pipeline
@@ -463,10 +463,41 @@ def test_a_sweep_is_told_and_drawn(tmp_path: Path):
     assert "Accuracy against data.samples" in outline.text
     assert "data.samples (logarithmic)" in outline.text
     assert "Explicit CoT, samples 4, seed 2" in outline.text  # the hover text of its loss
-    assert "Explicit CoT (12 trainings)" in outline.text
+    assert "Explicit CoT, samples 4 (3 seeds)" in outline.text  # in the legend of its loss
+    assert "Explicit CoT (12 trainings)" in outline.text  # beside its points
     assert "No CoT (3 seeds)" in outline.text
     assert "Random guessing" in outline.text
     assert outline.text.count("\u2013 1 25.0 %") == 1  # no value, seed 1
+
+
+def test_the_values_of_a_sweep_are_told_apart():
+    """Each by colour, or by colour and stroke; a method that the key does not reach keeps its own colour."""
+    few = [Cell("cot", seed, {"data.k": k}, Curves([(0, 1.0)]), Predictions()) for k in range(4) for seed in (1, 2)]
+    plain = Cell("no_cot", 1, {}, Curves([(0, 1.0)]), Predictions())
+    lines = _lines([*few, plain], _colors(["cot", "no_cot"]))
+    assert [line.group for line in lines[::2]] == [*(f"Explicit CoT, k {k} (2 seeds)" for k in range(4)), "No CoT"]
+    looks = {(line.color, line.stroke) for line in lines}
+    assert len(looks) == 5
+    assert {stroke for _, stroke in looks} == {""}
+    assert {"cot": lines[0].color, "no_cot": lines[-1].color} == _colors(["cot", "no_cot"])
+    many = [Cell("cot", 1, {"data.k": k}, Curves([(0, 1.0)]), Predictions()) for k in range(14)]
+    looks = {(line.color, line.stroke) for line in _lines(many, _colors(["cot"]))}
+    assert len(looks) == 14
+    both = [*few, Cell("no_cot", 1, {"data.k": 1}, Curves([(0, 1.0)]), Predictions())]
+    assert len({line.color for line in _lines(both, _colors(["cot", "no_cot"]))}) == 2  # by method
+
+
+@pytest.mark.parametrize(("seeds", "marked"), [((1, 2, 3), True), (tuple(range(7)), False)])
+def test_stages_of_a_few_trainings_are_marked(seeds: tuple[int, ...], marked: bool, tmp_path: Path):
+    page = page_of(make_run(tmp_path / "demo", ("stepwise", "no_cot"), seeds))
+    assert ('class="stage ' in page) == ("Faint vertical lines" in page) == marked
+
+
+def test_no_column_for_a_speed_that_nothing_is_measured_against(tmp_path: Path):
+    run = make_run(tmp_path / "demo", ("stepwise",))
+    assert "Speed vs No CoT" in Outline(page_of(run)).text.replace("Speedvs", "Speed vs")
+    write_summary(run, [row("stepwise", relative_speed=None)])
+    assert "vs No CoT" not in Outline(page_of(run)).text
 
 
 def test_the_grader_is_named(tmp_path: Path):

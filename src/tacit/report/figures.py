@@ -93,8 +93,8 @@ MARGIN = 46  # left of the panels, for tick labels
 def progress_figure(lines: Sequence[Line], width: int) -> str:
     """Two panels over the same optimizer steps: validation exact match, and how much of the chain is removed.
 
-    The lower one is left out where no training removes more than it began with. A faint vertical line marks where a
-    stage begins, a dotted one where a collapsed training went back to an earlier stage.
+    The lower one is left out where no training removes more than it began with. Of a few trainings, a faint vertical
+    line marks where a stage begins; a dotted one, where a collapsed training went back to an earlier stage.
     """
     removes = any(map(removing, lines))
     lines = [line for line in lines if line.curves.exact_match or (removes and line.curves.removed)]
@@ -105,10 +105,10 @@ def progress_figure(lines: Sequence[Line], width: int) -> str:
     upper = Axis(0, 1, top + 220, top + 30)
     total = max(max(line.curves.total, *(amount for _, amount in line.curves.removed), 1) for line in lines)
     lower = Axis(0, total, upper.start + 170, upper.start + 50) if removes else upper
-    stages, curves = [], []
+    stages, curves, marked = [], [], marks_stages(lines)
     for line in _long_first(lines):
         seen = set()
-        for step in line.curves.stages:
+        for step in line.curves.stages if marked else ():
             if (at := px(x(step))) not in seen:
                 stages.append(tag("line", x1=at, x2=at, y1=upper.end, y2=lower.start, class_=_series("stage", line)))
                 seen.add(at)
@@ -135,6 +135,11 @@ def progress_figure(lines: Sequence[Line], width: int) -> str:
 def removing(line: Line) -> bool:
     """Whether a training removes more of the chain than it began with."""
     return len({amount for _, amount in line.curves.removed}) > 1
+
+
+def marks_stages(lines: Sequence[Line]) -> bool:
+    """Whether so few trainings remove anything that marks where their stages begin can be told from each other."""
+    return sum(map(removing, lines)) <= 6
 
 
 def loss_figure(lines: Sequence[Line], width: int) -> str:

@@ -8,6 +8,7 @@ Usage: `write_report([Path("runs/quickstart")], Path("report.html"))`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,13 +21,14 @@ from markupsafe import Markup
 from tacit.errors import TacitError
 from tacit.report.comparison import REFERENCE, Comparison, compare
 from tacit.report.dialogues import FALLBACKS, Measures, wrong_places
-from tacit.report.drawing import STYLE
+from tacit.report.drawing import LIGHT, STYLE
 from tacit.report.emulation import Emulation, emulation_figure
 from tacit.report.figures import (
     Line,
     Point,
     Sweep,
     loss_figure,
+    marks_stages,
     progress_figure,
     removing,
     rows_figure,
@@ -123,6 +125,7 @@ class Section:
     emulation: dict[str, Markup]
     progress: dict[str, Markup]
     removes: bool
+    stages: bool
     restarts: bool
     story: list[tuple[str, str]]
     loss: dict[str, Markup]
@@ -160,6 +163,7 @@ def _section(run: Run) -> Section:
         emulation=_emulation(thought, colors),
         progress={name: Markup(progress_figure(lines, width)) for name, width in WIDTHS.items()},
         removes=any(map(removing, lines)),
+        stages=marks_stages(lines),
         restarts=any(line.curves.restarts for line in lines),
         story=_story(lines),
         loss={name: Markup(loss_figure(lines, width)) for name, width in WIDTHS.items()},
@@ -271,14 +275,37 @@ def _sweeps(rows: list[Row], colors: dict[str, int]) -> list[Sweep]:
 
 
 def _lines(cells: list[Cell], colors: dict[str, int]) -> list[Line]:
-    groups = _groups([cell for cell in cells if cell.trainings])
-    return [
-        Line(
-            _of(groups[cell.method], name), _of(_label(cell), name), colors[cell.method], curves, STROKES.get(name, "")
+    trained = [cell for cell in cells if cell.trainings]
+    groups, looks = _groups(trained), _looks(trained, colors)
+    lines = []
+    for cell in trained:
+        plain = groups[cell.method], colors[cell.method], ""
+        group, color, stroke = looks.get(setting(cell.varied), plain)
+        lines += [
+            Line(_of(group, name), _of(_label(cell), name), color, curves, STROKES.get(name, stroke))
+            for name, curves in cell.trainings.items()
+        ]
+    return lines
+
+
+def _looks(trained: list[Cell], colors: dict[str, int]) -> dict[str, tuple[str, int, str]]:
+    """Where one method alone varies, the name in the legend, the colour and the stroke of each of its values."""
+    varied = {cell.method for cell in trained if cell.varied}
+    if len(varied) != 1:
+        return {}
+    (method,) = varied
+    others = {color for other, color in colors.items() if other != method}
+    free = [colors[method], *(color for color in range(len(LIGHT)) if color not in {*others, colors[method]})]
+    prefix = f"{display_name(method)}, " if others else ""
+    seeds = Counter(setting(cell.varied) for cell in trained if cell.varied)
+    return {
+        value: (
+            prefix + (f"{value} ({count} seeds)" if count > 1 else value),
+            free[place % len(free)],
+            ("", "dashed", "dotted")[place // len(free) % 3],
         )
-        for cell in cells
-        for name, curves in cell.trainings.items()
-    ]
+        for place, (value, count) in enumerate(seeds.items())
+    }
 
 
 def _of(cell: str, student: str) -> str:
