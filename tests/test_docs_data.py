@@ -202,11 +202,11 @@ def test_the_ablations_stand_in_a_record(name: str, full: str, chain: int) -> No
         assert reached == ", ".join(f"{step:,}" if step else "-" for *_, step in found)
 
 
-@pytest.mark.parametrize("name", ["partial-3x3", "larger-batches-3x3"])
-def test_other_ways_on_3x3_digits_stand_in_records(name: str) -> None:
-    """Examples to wait for, and larger batches: each a record of its own beside the full method's."""
+@pytest.mark.parametrize(("name", "size"), [("partial-3x3", 2), ("larger-batches-3x3", 3)])
+def test_other_ways_on_3x3_digits_stand_in_records(name: str, size: int) -> None:
+    """Examples to wait for, larger batches, slower linear removal: each a record beside the full method's."""
     table = rows("performance.md", f"<!-- {name}: begin -->", f"<!-- {name}: end -->")
-    assert len(table) == 2
+    assert len(table) == size
     for shown, *figures in table:
         folder = ROOT / "records" / shown.split("`records/")[1].split("`")[0]
         known = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["rows"]
@@ -245,6 +245,29 @@ def test_what_failed_with_larger_batches_stands_in_logs() -> None:
         assert lines[-1]["step"] == about["train"]["max_steps"]
 
 
+def test_what_linear_removal_did_stands_in_logs() -> None:
+    """Sooner decay on two seeds, and a slower rate: the figures below the table."""
+    text = " ".join((ROOT / "docs" / "performance.md").read_text(encoding="utf-8").split())
+    ours = [5200, 4500, 5700]
+    search = ROOT / "records" / "stepwise-search"
+    known = [course(ROOT / "records" / "linear-3x3" / f"stepwise-seed{s}" / "metrics.jsonl", 24)[2] for s in range(3)]
+    assert f"need {sum(ours) / sum(known):.2f} times as many steps**, 5,133 against {sum(known) / 3:,.0f}" in text
+    sooner = [search / f"3x3-linear-446-15000-steps-seed{seed}.jsonl" for seed in (1, 2)]
+    ends = [course(path, 24)[2] for path in sooner]
+    accuracies = [re.search(r'"note": "(0\.\d+) of 2,000', path.read_text(encoding="utf-8"))[1] for path in sooner]
+    assert f"from {ends[0]:,} and {ends[1]:,} ({accuracies[0]}, {accuracies[1]};" in text
+    assert f"need {sum(ours[1:]) / sum(ends):.2f} times as many for these two" in text
+    lines = (search / "3x3-linear-586-seed0.jsonl").read_text(encoding="utf-8").splitlines()
+    found = {line["step"]: line["exact_match"] for line in map(json.loads, lines[1:]) if line["event"] == "eval"}
+    assert [f"{found[step]:.2f}" for step in (16000, 16200, 16400, 16600, 16800)] == [
+        "0.95",
+        "0.96",
+        "0.95",
+        "0.96",
+        "0.94",
+    ]
+
+
 def three_seeds(own: list[dict], cell: Path, chain: int) -> list[str]:
     """Steps, when all is removed, the evaluation from which 0.95 is kept, accuracy: of seeds 0, 1, 2 of a record."""
     assert [(row["seed"], row["n"]) for row in own] == [(0, 2000), (1, 2000), (2, 2000)]
@@ -261,6 +284,7 @@ def three_seeds(own: list[dict], cell: Path, chain: int) -> list[str]:
 def course(metrics: Path, chain: int) -> tuple[int | None, int, int | None]:
     """When all of the chain is removed, how much is at the end, and the evaluation from which 0.95 is kept."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if "event" in line]  # a log begins with its settings
     ends = [line["step"] for line in lines if line["event"] == "stage" and line["removed"] == chain]
     kept = None
     for line in reversed([line for line in lines if line["event"] == "eval"]):
