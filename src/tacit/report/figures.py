@@ -26,7 +26,8 @@ class Line:
         label (`str`): Its own name, shown on hovering.
         color (`int`): Index into the palette.
         curves (`Curves`): What its metrics tell.
-        stroke (`str`): "dashed", "dotted", or drawn through: students of one method share its colour.
+        stroke (`str`): "dashed", "dotted", or drawn through: students of one method share its colour, and so do values
+            of a varied key where there are more of them than colours.
     """
 
     group: str
